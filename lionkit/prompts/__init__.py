@@ -1,0 +1,59 @@
+"""Rendering of every prompt; nothing else knows their wording.
+
+The wording lives in the `.txt` files beside this one. Whatever comes from a model or a user is placed
+between fences whose name contains a digest of the fenced texts: the same pair always gives the same prompt
+(so a stored reply is found again), and no text can contain the end of its own fence by design.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from string import Template
+
+from lionkit.records import content_id
+
+Messages = list[dict[str, str]]
+
+
+@cache
+def wording(name: str) -> Template:
+    """The text of `prompts/<name>.txt` as a template with $placeholders."""
+    return Template(files(__package__).joinpath(f"{name}.txt").read_text(encoding="utf-8").strip())
+
+
+def fence(label: str, text: str, mark: str) -> str:
+    """`text` between two marker lines that only this prompt can contain."""
+    return f"<<<{label} {mark}>>>\n{text}\n<<<end {label} {mark}>>>"
+
+
+def mark_for(*texts: str) -> str:
+    """A marker that occurs in none of the texts: a digest, counted on in the (contrived) case of a match."""
+    salt = 0
+    while True:
+        mark = content_id("fence", str(salt), *texts)[:10]
+        if not any(mark in text for text in texts):
+            return mark
+        salt += 1
+
+
+def teacher_messages(text: str) -> Messages:
+    """Ask the teacher: the instruction as the user's whole message, so that any endpoint's own habits apply."""
+    return [{"role": "user", "content": text}]
+
+
+def referee_messages(text: str, first: str, second: str) -> Messages:
+    """Ask the referee to compare two answers, `first` and `second` by seat (section 3.2)."""
+    mark = mark_for(text, first, second)
+    user = wording("referee").substitute(
+        instruction=fence("instruction", text, mark),
+        first=fence("answer 1", first, mark),
+        second=fence("answer 2", second, mark),
+    )
+    return [{"role": "system", "content": wording("referee_system").template}, {"role": "user", "content": user}]
+
+
+def generator_messages(text: str, kind: str) -> Messages:
+    """Ask the generator for one new instruction like `text`: `hard` (same task, as difficult) or `easy` (rarer), section 3.3."""
+    mark = mark_for(text)
+    return [{"role": "user", "content": wording(f"generator_{kind}").substitute(seed=fence("example", text, mark))}]

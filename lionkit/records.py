@@ -1,0 +1,245 @@
+"""The four records that stages hand to each other, and their JSON Lines files.
+
+`Instruction` (a pool's item), `Response` (what teacher or student answered), `Verdict` (what the referee
+said of a pair) and `Candidate` (what the generator proposed, and what became of it). Records are plain
+frozen dataclasses that hold text and numbers only. Files are UTF-8 JSON Lines, one record a line, keys
+sorted as declared, written whole or not at all. Other people's formats are read in `readers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from lionkit.errors import DataError, LionkitError
+
+Status = Literal["ok", "truncated", "filtered", "refused", "failed"]
+Label = Literal["hard", "easy", "undecided"]
+
+
+def content_id(*parts: str) -> str:
+    """16 hex digits that depend on nothing but the texts, so that equal content has equal ids everywhere."""
+    return hashlib.blake2s("\x00".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One item of a pool (paper section 3.1: an instruction with an optional input)."""
+
+    instruction: str
+    """What to do, in words."""
+    input: str = ""
+    """What to do it on; empty for most."""
+    output: str = ""
+    """The answer that came with the file, if any. Never shown to a model as an answer."""
+    id: str = ""
+    """Unique in its pool; made from the text when it is not given."""
+    source: str = "seed"
+    """Where it came from: `seed`, `hard` or `easy` (generated from such a seed)."""
+    category: str = ""
+    """Domain or task family, where known."""
+    parent: str = ""
+    """Id of the instruction it was generated from."""
+    iteration: int = 0
+    """The iteration that generated it; 0 for seeds."""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", content_id(self.instruction, self.input))
+
+    @property
+    def text(self) -> str:
+        """Instruction and input as one text: what a model is asked, and what novelty is measured on."""
+        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
+
+
+@dataclass(frozen=True)
+class Response:
+    """What teacher or student answered. Only `ok` responses are ever trained on or compared."""
+
+    instruction_id: str
+    text: str
+    status: Status = "ok"
+    reason: str = ""
+    """Why the status is not `ok`."""
+    model: str = ""
+    call_id: str = ""
+    """Key of the call in the run's store; empty for a local student."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One referee reply about one pair, in one order. Scores lie in [1, 10]; both are None when unscored."""
+
+    teacher: float | None
+    student: float | None
+    reply: str = ""
+    """The referee's words, whole."""
+    reason: str = ""
+    """Why it is unscored; empty when it is scored."""
+    call_id: str = ""
+
+    @property
+    def scored(self) -> bool:
+        return self.teacher is not None and self.student is not None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Both judgements of one instruction's pair: teacher's answer in the first seat, then in the second.
+
+    `student_first` is None only for foreign files that asked one order. A pair with an unscored order is
+    undecided: it has no gap and enters no mean (averaging a failure mark into a gap is the mistake this avoids).
+    """
+
+    instruction_id: str
+    teacher_first: Judgement
+    student_first: Judgement | None = None
+    iteration: int = 0
+
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        return (self.teacher_first,) if self.student_first is None else (self.teacher_first, self.student_first)
+
+    @property
+    def scored(self) -> bool:
+        return all(j.scored for j in self.judgements)
+
+    @property
+    def teacher_score(self) -> float:
+        """Mean over the orders asked, in [1, 10]; NaN when undecided."""
+        return _mean([j.teacher for j in self.judgements])
+
+    @property
+    def student_score(self) -> float:
+        """Mean over the orders asked, in [1, 10]; NaN when undecided."""
+        return _mean([j.student for j in self.judgements])
+
+    @property
+    def gap(self) -> float:
+        """teacher - student, in [-9, 9]; NaN when undecided. Rounded to 6 places, so that 8.1 - 7.1 is 1."""
+        return round(self.teacher_score - self.student_score, 6)
+
+    @property
+    def reason(self) -> str:
+        """Why the pair is undecided, by order; empty when it is scored."""
+        orders = zip(("teacher first", "student first"), self.judgements, strict=False)
+        return "; ".join(f"{order}: {j.reason or 'unscored'}" for order, j in orders if not j.scored)
+
+    def label(self, tau: float) -> Label:
+        """`hard` where gap >= tau, `easy` below, `undecided` where an order is unscored (section 3.2)."""
+        if not self.scored:
+            return "undecided"
+        return "hard" if self.gap >= tau else "easy"
+
+
+def _mean(scores: list[float | None]) -> float:
+    known = [s for s in scores if s is not None]
+    return sum(known) / len(known) if known and len(known) == len(scores) else float("nan")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of the generator's ledger: what was proposed, from which seed, and what became of it."""
+
+    text: str
+    """The new instruction after unwrapping; empty when nothing could be taken from the reply."""
+    kind: Literal["hard", "easy"]
+    seed_id: str
+    status: Literal["accepted", "rejected"]
+    rule: str = ""
+    """Name of the rule that rejected it; empty when accepted."""
+    raw: str = ""
+    """The generator's reply, whole."""
+    nearest: str = ""
+    """The most similar text in the cache pool."""
+    similarity: float = field(default=float("nan"))
+    """ROUGE-L F1 to `nearest`, in [0, 1]; NaN when novelty was not measured."""
+    call_id: str = ""
+    iteration: int = 0
+    attempt: int = 0
+    instruction_id: str = ""
+    """Id of the instruction it became, when accepted."""
+
+
+Record = TypeVar("Record", Instruction, Response, Verdict, Candidate)
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """The record as JSON-ready values; NaN becomes None, since JSON has no NaN."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(record).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
+
+
+def from_dict(kind: type[Record], values: dict[str, Any]) -> Record:
+    """The inverse of `to_dict`. Raises TypeError on unknown or missing keys."""
+    values = dict(values)
+    if kind is Verdict:
+        for order in ("teacher_first", "student_first"):
+            if values.get(order) is not None:
+                values[order] = Judgement(**values[order])
+    if kind is Candidate and values.get("similarity") is None:
+        values["similarity"] = float("nan")
+    return kind(**values)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all: a temporary file beside it, flushed to disk, then renamed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from None
+
+
+def disk_error(error: OSError, path: str | Path) -> LionkitError:
+    """The one-line form of what an operating system says when a file cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return LionkitError(
+            f"the disk is full, {path} was not written: free some space and run again; what was done is kept"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return LionkitError(f"no permission to write {path}: choose a folder you own, or mend its permissions")
+    return LionkitError(f"cannot write {path}: {error.strerror or error}")
+
+
+def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
+    """Write records as JSON Lines, atomically. The same records give the same bytes."""
+    write_text(path, "".join(json.dumps(to_dict(r), ensure_ascii=False) + "\n" for r in records))
+
+
+def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
+    """Read what `write_jsonl` wrote. Raises DataError with file and line for anything else."""
+    path = Path(path)
+    records: list[Record] = []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogatepass").split("\n")
+    except FileNotFoundError:
+        raise DataError(path, None, "there is no such file: run the stage that makes it first") from None
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            records.append(from_dict(kind, json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise DataError(path, number, f"not a {kind.__name__} record ({error})") from None
+    return records
