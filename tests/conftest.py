@@ -1,0 +1,28 @@
+"""Fixtures for every test: no key, no endpoint and no user folder leaks in; real records where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test starts without key or endpoint, and its runs go to its own folder."""
+    for name in list(os.environ):
+        if name.startswith("OPENAI_") or name in ("LIONKIT_MODE", "LIONKIT_PRESET"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real instructions and reviews; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("LIONKIT_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the shared records are not at {folder} (set LIONKIT_DATA)")
+    return folder
