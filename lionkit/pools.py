@@ -115,7 +115,7 @@ def verdict_table(verdicts: Iterable[Verdict], tau: float = 1.0) -> pd.DataFrame
         "reason",
     ]
     table = pd.DataFrame(rows, columns=columns)
-    return table.astype({name: "float64" for name in columns[2:9]})
+    return table.astype(dict.fromkeys(columns[2:9], "float64"))
 
 
 def pool_table(
