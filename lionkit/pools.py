@@ -114,8 +114,8 @@ def verdict_table(verdicts: Iterable[Verdict], tau: float = 1.0) -> pd.DataFrame
         "label",
         "reason",
     ]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.astype(dict.fromkeys(columns[2:9], "float64"))
+    table = pd.DataFrame(rows, columns=columns, dtype=object)  # pandas' own str cannot hold a lone surrogate
+    return table.astype({"iteration": "int64"} | dict.fromkeys(columns[2:9], "float64"))
 
 
 def pool_table(
@@ -141,8 +141,9 @@ def pool_table(
             "iteration": [i.iteration for i in instructions],
             "teacher_response": [answers[0].get(i.id, "") for i in instructions],
             "student_response": [answers[1].get(i.id, "") for i in instructions],
-        }
-    )
+        },
+        dtype=object,
+    ).astype({"iteration": "int64"})
     scores = verdict_table(verdicts, tau).drop(columns="iteration")
     table = table.merge(scores, how="left", left_on="id", right_on="instruction_id").drop(columns="instruction_id")
     return table.fillna({"label": "undecided", "reason": "not judged"})
