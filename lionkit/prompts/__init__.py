@@ -54,6 +54,6 @@ def referee_messages(text: str, first: str, second: str) -> Messages:
 
 
 def generator_messages(text: str, kind: str) -> Messages:
-    """Ask the generator for one new instruction like `text`: `hard` (same task, as difficult) or `easy` (rarer), section 3.3."""
+    """Ask the generator for one instruction like `text` (section 3.3): `hard` is as difficult, `easy` is rarer."""
     mark = mark_for(text)
     return [{"role": "user", "content": wording(f"generator_{kind}").substitute(seed=fence("example", text, mark))}]

@@ -1,0 +1,35 @@
+# make run: install, then run the notebooks 00-07 offline.  make test: the test suite.  make lab: JupyterLab.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lab check notebooks clean
+
+run: $(STAMP)
+	@$(BIN)/python -m lionkit notebooks
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest tests
+
+lab: $(STAMP)
+	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' --notebook-dir=. notebooks/00_start_here.ipynb
+
+check: $(STAMP)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Runs the notebooks and takes the outputs of that run into the repository.
+notebooks: run
+	@$(BIN)/python -m lionkit adopt
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(STAMP): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11 or newer, or run make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "error: Python %d.%d is too old for lionkit: install 3.11 or newer and run make PYTHON=python3.11" % v[:2])'
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
+	@touch $@

@@ -1,0 +1,88 @@
+"""`python -m lionkit`: the whole method, or one part of it, without a browser.
+
+For headless machines, several GPUs and `make run`. Every command prints one line instead of a traceback for
+what the user can mend, and exits with 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from lionkit.errors import LionkitError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+Name = Annotated[str, typer.Option("--run", help="name of the run; default: demo offline, live with a key or URL")]
+Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke, single_gpu or paper")]
+
+
+@app.command()
+def run(name: Name = "", preset: Preset = "") -> None:
+    """Run all iterations, going on from wherever the run stands."""
+    from lionkit import loop
+    from lionkit.run import open_run
+
+    opened = open_run(name, preset=preset)
+    summary = loop.run_all(opened, loop.open_roles(opened))
+    loop.write_summary(opened)
+    print(table(summary))
+
+
+@app.command()
+def notebooks(name: Name = "") -> None:
+    """Run the notebooks in order, write their executed copies and pages, and show the result."""
+    import os
+
+    from lionkit import loop, notebooks
+    from lionkit.run import open_run, shown
+
+    opened = open_run(name)
+    os.environ["LIONKIT_RUN"] = opened.path.name
+    paths = notebooks.find()
+    for number, path in enumerate(paths, start=1):
+        notebooks.execute(path, opened.path / "notebooks", title=f"notebook {number} of {len(paths)}: {path.stem}")
+    summary = loop.write_summary(opened)
+    print(f"\n{table(loop.summarise(opened))}\n")
+    print(f"Results: {shown(summary)}. Open next: {shown(opened.path / 'notebooks' / (paths[-1].stem + '.html'))},")
+    print("or start JupyterLab on the notebooks with `make lab`.")
+
+
+@app.command()
+def status(name: Name = "") -> None:
+    """Show which stages of a run are done, and the iterations so far."""
+    from lionkit import loop
+    from lionkit.run import STAGES, open_run
+
+    opened = open_run(name)
+    for iteration in range(opened.config.iterations + 1):
+        done = [stage for stage in STAGES if opened.done(iteration, stage)]
+        print(f"iteration {iteration}: {', '.join(done) or 'nothing yet'}")
+    print(table(loop.summarise(opened)))
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The iterations as aligned text, the last screen of a run."""
+    rows = [["iteration", "train pool", "cache pool", "hard", "easy", "undecided", "relative score", "exact match"]]
+    for row in summary["iterations"]:
+        name = f"{row['iteration']} (before training)" if row["iteration"] == 0 else str(row["iteration"])
+        counts = [str(row[key]) for key in ("train_pool", "cache_pool", "hard", "easy", "undecided")]
+        scores = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("relative_score", "exact_match")]
+        rows.append([name, *counts, *scores])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:], f"Stages took {summary['seconds']:.0f} s in all."])
+
+
+def main() -> None:
+    """Entry point: LionkitErrors become one line on stderr and exit code 1."""
+    try:
+        app()
+    except LionkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

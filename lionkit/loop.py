@@ -1,0 +1,308 @@
+"""The method's loop: imitation, discrimination, generation, and the held-out score, one stage a function.
+
+Every function takes the run and the roles, does its stage once (`Run.stage`) and returns records. Iteration 0
+is the student before any training: it is only evaluated. Paper sections 3.1 to 3.3; what a role does and how
+it is prompted is in `teacher`, `referee`, `generator` and `student`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lionkit import evaluate, generator, pools, readers, records, referee, teacher
+from lionkit.client import ChatClient
+from lionkit.config import SANDBOX_URL, Config
+from lionkit.errors import StageStopped
+from lionkit.records import Candidate, Instruction, Response, Verdict
+from lionkit.run import Run, shown
+
+
+@dataclass
+class Roles:
+    """Who plays the teacher's three roles (one client) and the student (a module or object with load, train, respond)."""
+
+    client: ChatClient
+    student: Any
+    _loaded: tuple[Path | None, Any] | None = None
+
+    def load(self, config: Config, adapter: Path | None, *, fresh: bool = False) -> Any:
+        """The student with this adapter; the last one loaded is kept, unless `fresh` weights are asked for."""
+        if fresh or self._loaded is None or self._loaded[0] != adapter:
+            self._loaded = None  # frees the old weights before the new ones are loaded
+            options = {"quantize": config.student.quantize, "template": config.student.template, "seed": config.seed}
+            self._loaded = (adapter, self.student.load(config.student.model, adapter=adapter, **options))
+        return self._loaded[1]
+
+    def trained(self, adapter: Path) -> None:
+        """Note that the student in memory now has this adapter."""
+        if self._loaded is not None:
+            self._loaded = (adapter, self._loaded[1])
+
+
+def open_roles(run: Run) -> Roles:
+    """The roles that a run's settings name. Loads nothing yet."""
+    from lionkit import student
+
+    app = None
+    if run.config.api.base_url == SANDBOX_URL:
+        from lionkit.sandbox import answer_key
+        from lionkit.sandbox import app as sandbox_app
+
+        app = sandbox_app.create_app(partial(answer_key.reply, bias=run.config.referee_bias))
+    client = ChatClient(run.config.api, run.store, app=app, replay=run.config.mode == "replay")
+    return Roles(client, student)
+
+
+class Pools(NamedTuple):
+    """What an iteration starts from."""
+
+    train: list[Instruction]
+    cache: list[Instruction]
+
+
+class Discrimination(NamedTuple):
+    """What an iteration's discrimination found, about every instruction of the cache pool."""
+
+    instructions: list[Instruction]
+    teacher: list[Response]
+    student: list[Response]
+    verdicts: list[Verdict]
+
+
+def prepare(run: Run) -> Pools:
+    """The first pools: seeds from the configured file or from the sandbox's families, some held out."""
+    config = run.config
+    total = config.train_size + config.heldout_size
+
+    def make(folder: Path) -> dict[str, Any]:
+        if config.seed_file:
+            found = readers.read_instructions(config.seed_file)
+        else:
+            from lionkit.sandbox.families import seeds
+
+            found = seeds(total, config.seed)
+        unique, duplicates = pools.deduplicate(found)
+        rest, held_out = pools.hold_out(unique, config.heldout_size, config.seed)
+        train = pools.hold_out(rest, config.train_size, config.seed)[1] if len(rest) > config.train_size else rest
+        for name, items in (("train", train), ("cache", train), ("heldout", held_out)):
+            records.write_jsonl(folder / f"{name}.jsonl", items)
+        return {"read": len(found), "duplicates": duplicates, "train": len(train), "heldout": len(held_out)}
+
+    inputs = {"seed_file": Path(config.seed_file) if config.seed_file else "families",
+              "sizes": [config.train_size, config.heldout_size, config.seed]}  # fmt: skip
+    return _read_pools(run.stage(0, "pools", inputs, make))
+
+
+def pools_for(run: Run, iteration: int) -> Pools:
+    """The pools that an iteration starts from: the first ones, or what the generation before it left."""
+    return prepare(run) if iteration == 1 else _read_pools(run.require(iteration - 1, "generation"))
+
+
+def _read_pools(folder: Path) -> Pools:
+    return Pools(*(records.read_jsonl(folder / f"{name}.jsonl", Instruction) for name in ("train", "cache")))
+
+
+def held_out(run: Run) -> list[Instruction]:
+    """The instructions set apart for the score."""
+    prepare(run)
+    return records.read_jsonl(run.folder(0, "pools") / "heldout.jsonl", Instruction)
+
+
+def adapter_after(run: Run, iteration: int) -> Path | None:
+    """The student's adapter after an iteration; None for iteration 0, the student as it came."""
+    return None if iteration == 0 else run.require(iteration, "imitation") / "adapter"
+
+
+def imitate(run: Run, roles: Roles, iteration: int) -> Path:
+    """Fine-tune the student on the teacher's answers to the train pool (section 3.1). Returns the adapter's folder."""
+    config, train_pool = run.config, pools_for(run, iteration).train
+    before = adapter_after(run, iteration - 1)
+
+    def make(folder: Path) -> dict[str, Any]:
+        responses = _ask_teacher(run, roles, train_pool, f"teacher, train pool {iteration}")
+        records.write_jsonl(folder / "teacher.jsonl", responses)
+        texts = {i.id: i.text for i in train_pool}
+        pairs = [(texts[r.instruction_id], r.text) for r in responses if r.status == "ok"]
+        if not pairs:
+            raise StageStopped(f"none of the teacher's {len(responses)} answers can be trained on "
+                               f"(see {shown(folder / 'teacher.jsonl')}): look at the reasons there")  # fmt: skip
+        student = roles.load(config, before, fresh=True)
+        options = {name: getattr(config.student, name) for name in (
+            "rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "accumulation", "max_length",
+            "gradient_checkpointing")}  # fmt: skip
+        report = roles.student.train(student, pairs, out=folder / "adapter", seed=config.seed + iteration, **options)
+        roles.trained(folder / "adapter")
+        return {"answers": len(responses), "usable": len(pairs), **report.counts()}
+
+    inputs = {"train_pool": train_pool, "student": dataclasses.asdict(config.student), "teacher": _teacher_key(config),
+              "seed": config.seed, "adapter": _adapter_digest(before)}  # fmt: skip
+    return run.stage(iteration, "imitation", inputs, make) / "adapter"
+
+
+def discriminate(run: Run, roles: Roles, iteration: int) -> Discrimination:
+    """Let the referee compare teacher and student on the whole cache pool, in both orders (section 3.2)."""
+    config, cache = run.config, pools_for(run, max(iteration, 1)).cache
+    adapter = adapter_after(run, iteration)
+
+    def make(folder: Path) -> dict[str, Any]:
+        verdicts = _compare(run, roles, cache, adapter, iteration, folder, model=config.referee_model)
+        return _counts(cache, verdicts, config.tau)
+
+    inputs = {"cache_pool": cache, "referee": _referee_key(config, config.referee_model), "adapter": _adapter_digest(adapter),
+              "teacher": _teacher_key(config)}  # fmt: skip
+    return read_discrimination(run, iteration, run.stage(iteration, "discrimination", inputs, make))
+
+
+def read_discrimination(run: Run, iteration: int, folder: Path | None = None) -> Discrimination:
+    """What `discriminate` found; StageMissing where it was not run."""
+    folder = folder or run.require(iteration, "discrimination")
+    return Discrimination(
+        pools_for(run, max(iteration, 1)).cache,
+        records.read_jsonl(folder / "teacher.jsonl", Response),
+        records.read_jsonl(folder / "student.jsonl", Response),
+        records.read_jsonl(folder / "verdicts.jsonl", Verdict),
+    )
+
+
+def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candidate]]:
+    """New hard and easy instructions, 1:1 (section 3.3): they replace the train pool and are added to the cache pool."""
+    config = run.config
+    found = read_discrimination(run, iteration)
+
+    def make(folder: Path) -> dict[str, Any]:
+        split = pools.split_by_gap(found.instructions, found.verdicts, config.tau)
+        try:
+            made = generator.generate(
+                roles.client, split, found.instructions, hard_size=config.hard_size, easy_size=config.easy_size,
+                novelty=config.novelty, seed=config.seed, iteration=iteration, model=config.generator_model or None,
+                temperature=config.generator_temperature, max_tokens=config.generator_max_tokens,
+            )  # fmt: skip
+        except StageStopped as stopped:
+            records.write_jsonl(folder / "candidates.jsonl", getattr(stopped, "candidates", []))
+            raise
+        records.write_jsonl(folder / "candidates.jsonl", made.candidates)
+        records.write_jsonl(folder / "train.jsonl", made.instructions)
+        records.write_jsonl(folder / "cache.jsonl", pools.grow(found.instructions, made.instructions))
+        kinds = [item.source for item in made.instructions]
+        return {"candidates": len(made.candidates), "new_hard": kinds.count("hard"), "new_easy": kinds.count("easy")}
+
+    inputs = {"verdicts": found.verdicts, "cache_pool": found.instructions, "tau": config.tau, "novelty": config.novelty,
+              "sizes": [config.hard_size, config.easy_size, config.seed], "generator": [config.generator_model or config.api.model,
+              config.generator_temperature, config.generator_max_tokens]}  # fmt: skip
+    folder = run.stage(iteration, "generation", inputs, make)
+    return _read_pools(folder), records.read_jsonl(folder / "candidates.jsonl", Candidate)
+
+
+def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
+    """The student's held-out score after an iteration: relative score under the judge, and exact matches (section 4)."""
+    config, items = run.config, held_out(run)
+    adapter = adapter_after(run, iteration)
+
+    def make(folder: Path) -> dict[str, Any]:
+        verdicts = _compare(run, roles, items, adapter, iteration, folder, model=config.judge_model)
+        total = evaluate.relative_score(verdicts)
+        answers = [records.read_jsonl(folder / f"{who}.jsonl", Response) for who in ("teacher", "student")]
+        return {"relative_score": total.score, "scored": total.scored, "unscored": total.unscored,
+                "exact_match": evaluate.exact_match(*answers)}  # fmt: skip
+
+    inputs = {"heldout": items, "judge": _referee_key(config, config.judge_model), "adapter": _adapter_digest(adapter),
+              "teacher": _teacher_key(config)}  # fmt: skip
+    run.stage(iteration, "evaluation", inputs, make)
+    return run.result(iteration, "evaluation")
+
+
+def _compare(
+    run: Run,
+    roles: Roles,
+    items: Sequence[Instruction],
+    adapter: Path | None,
+    iteration: int,
+    folder: Path,
+    *,
+    model: str,
+) -> list[Verdict]:
+    """Both answer, the referee judges; the three files are written as soon as each is whole."""
+    config = run.config
+    by_teacher = _ask_teacher(run, roles, items, "teacher")
+    records.write_jsonl(folder / "teacher.jsonl", by_teacher)
+    student = roles.load(config, adapter)
+    answers = roles.student.respond(
+        student, [i.text for i in items], max_new_tokens=config.student.max_new_tokens,
+        temperature=config.student.temperature, batch_size=config.student.response_batch, seed=config.seed,
+    )  # fmt: skip
+    note = f"cut at {config.student.max_new_tokens} tokens"  # still judged: running on is the student's own mistake
+    by_student = [Response(i.id, a.text, reason=note if a.cut else "", model=config.student.model)
+                  for i, a in zip(items, answers, strict=True)]  # fmt: skip
+    records.write_jsonl(folder / "student.jsonl", by_student)
+    verdicts = referee.judge(
+        roles.client, items, by_teacher, by_student, iteration=iteration, model=model or None,
+        temperature=config.referee_temperature, max_tokens=config.referee_max_tokens,
+    )  # fmt: skip
+    records.write_jsonl(folder / "verdicts.jsonl", verdicts)
+    return verdicts
+
+
+def _ask_teacher(run: Run, roles: Roles, items: Sequence[Instruction], label: str) -> list[Response]:
+    config = run.config
+    return teacher.respond(roles.client, items, temperature=config.teacher_temperature,
+                           max_tokens=config.teacher_max_tokens, label=label)  # fmt: skip
+
+
+def _counts(items: Sequence[Instruction], verdicts: Sequence[Verdict], tau: float) -> dict[str, int]:
+    split = pools.split_by_gap(items, verdicts, tau)
+    return {"hard": len(split.hard), "easy": len(split.easy), "undecided": len(split.undecided)}
+
+
+def _teacher_key(config: Config) -> list[Any]:
+    return [config.api.base_url, config.api.model, config.teacher_temperature, config.teacher_max_tokens]
+
+
+def _referee_key(config: Config, model: str) -> list[Any]:
+    return [config.api.base_url, model or config.api.model, config.referee_temperature, config.referee_max_tokens,
+            config.referee_bias]  # fmt: skip
+
+
+def _adapter_digest(adapter: Path | None) -> Any:
+    return adapter / "adapter_model.safetensors" if adapter else "none"
+
+
+def iterate(run: Run, roles: Roles, iteration: int) -> None:
+    """One whole iteration: imitation, its score, discrimination, generation."""
+    imitate(run, roles, iteration)
+    score(run, roles, iteration)
+    discriminate(run, roles, iteration)
+    generate(run, roles, iteration)
+
+
+def run_all(run: Run, roles: Roles) -> dict[str, Any]:
+    """The whole method, from wherever the run stands; returns the summary."""
+    score(run, roles, 0)
+    discriminate(run, roles, 0)
+    for iteration in range(1, run.config.iterations + 1):
+        iterate(run, roles, iteration)
+    return summarise(run)
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """A row an iteration as far as the run has come; iteration 0 is before training. Scores are on held-out instructions."""
+    rows = []
+    for iteration in range(run.config.iterations + 1):
+        if not (run.done(iteration, "evaluation") and run.done(iteration, "discrimination")):
+            break
+        scored, counts = run.result(iteration, "evaluation"), run.result(iteration, "discrimination")
+        train_pool = len(pools_for(run, iteration).train) if iteration else 0
+        rows.append({"iteration": iteration, "train_pool": train_pool, "cache_pool": sum(counts.values()), **counts,
+                     "relative_score": scored["relative_score"], "exact_match": scored["exact_match"]})  # fmt: skip
+    return {"iterations": rows, "seconds": run.seconds}
+
+
+def write_summary(run: Run) -> Path:
+    """Write `summary.json` into the run's folder."""
+    records.write_text(run.path / "summary.json", json.dumps(summarise(run), indent=1) + "\n")
+    return run.path / "summary.json"

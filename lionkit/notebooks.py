@@ -1,0 +1,131 @@
+"""Run the ordered notebooks headlessly, with visible progress, and keep what they showed.
+
+Each notebook runs in its own kernel, in order, on the run that the environment names; the executed copy and its
+HTML page go to `<run>/notebooks/`. Progress lines and printed text of the running cell are shown as they
+come. `clean` makes a copy fit to be committed: no widget state, no timings, no machine's paths.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from lionkit.errors import LionkitError
+from lionkit.progress import LOG_SECONDS
+from lionkit.records import write_text
+from lionkit.run import PROJECT, shown
+
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def find(folder: Path | None = None) -> list[Path]:
+    """The ordered notebooks: every `NN_name.ipynb` of the folder."""
+    folder = folder or PROJECT / "notebooks"
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise LionkitError(f"no notebooks in {shown(folder)}: run this from a clone of the repository")
+    return found
+
+
+def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) -> Path:
+    """Run one notebook and write its executed copy and HTML page into `out`; raises LionkitError with the cell's error."""
+    notebook = nbformat.read(path, as_version=4)
+    started = time.monotonic()
+    print(f"── {title or path.stem}", flush=True)
+    # The kernel is this interpreter's own, whatever kernels the user has installed elsewhere.
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(
+        [str(Path(sys.prefix, "share", "jupyter")), os.environ.get("JUPYTER_PATH", "")]
+    )
+    client = _Relay(notebook, timeout=timeout, kernel_name="python3", store_widget_state=False,
+                    resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
+    problem = ""
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        problem = _error_line(error)
+    except DeadKernelError:
+        problem = "the kernel died (out of memory?)"
+    finally:
+        client.end_line()
+        notebook.metadata.pop("widgets", None)
+        strip_widgets(notebook)
+        write_text(out / path.name, nbformat.writes(notebook) + "\n")
+    if problem:
+        raise LionkitError(f"{path.name} stopped: {problem} (its outputs are in {shown(out / path.name)})")
+    write_text(out / f"{path.stem}.html", to_html(notebook, path.stem))
+    print(f"   {path.stem} done in {time.monotonic() - started:.0f} s", flush=True)
+    return out / path.name
+
+
+def to_html(notebook: Any, title: str) -> str:
+    """The notebook as one page that needs no network: plots are inside it, widgets are replaced by their text."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
+    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+
+
+def strip_widgets(notebook: Any) -> None:
+    """Take live widgets out of the outputs, in place; their text stays (a saved page has no kernel behind it)."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if WIDGET_MIME in output.get("data", {}):
+                del output["data"][WIDGET_MIME]
+
+
+def clean(notebook: Any) -> None:
+    """Make an executed notebook fit to be committed, in place: nothing that changes from run to run."""
+    strip_widgets(notebook)
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                         "language_info": {"name": "python"}}  # fmt: skip
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index:02d}"
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+
+
+class _Relay(NotebookClient):
+    """Shows what the running cell prints and its progress lines; everything else is nbclient's."""
+
+    _shown_at = 0.0
+    _open = False
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        kind, content = msg["msg_type"], msg["content"]
+        if kind == "stream":
+            self.end_line()
+            print("".join(f"   {line}\n" for line in content["text"].splitlines() if line.strip()), end="", flush=True)
+        elif kind in ("display_data", "update_display_data"):
+            text = content["data"].get("text/plain", "")
+            if "\n" not in text and len(content["data"]) == 1:
+                self._progress(text)
+        return super().process_message(msg, cell, cell_index)
+
+    def _progress(self, text: str) -> None:
+        if sys.stdout.isatty():
+            print(f"\r\x1b[K   {text[:110]}", end="", flush=True)
+            self._open = True
+        elif "[" not in text or time.monotonic() - self._shown_at >= LOG_SECONDS:
+            self._shown_at = time.monotonic()
+            print(f"   {text}", flush=True)
+
+    def end_line(self) -> None:
+        if self._open:
+            print(flush=True)
+            self._open = False
+
+
+def _error_line(error: CellExecutionError) -> str:
+    text = ANSI.sub("", f"{error.ename}: {error.evalue}")
+    return text.strip().splitlines()[0] if text.strip() else "a cell failed"

@@ -1,0 +1,94 @@
+"""Figures of the loop itself: its shape, the training loss, and the scores and pools by iteration.
+
+Each takes a table or a list of numbers and returns the `Axes` it drew on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+COLOURS = {"teacher": "#0072B2", "student": "#D55E00", "hard": "#D55E00", "easy": "#009E73", "undecided": "#999999"}
+"""Okabe and Ito's palette, told apart by colour-blind readers."""
+
+
+def axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
+    """The given axes, or new ones on a figure of this size in inches."""
+    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def method(ax: Axes | None = None) -> Axes:
+    """The loop as a diagram: three stages, what flows between them, who is asked."""
+    ax = axes(ax, 9.0, 3.4)
+    ax.set(xlim=(0, 10.2), ylim=(0, 3.6))
+    ax.axis("off")
+    boxes = (
+        (0.2, "1 Imitation", "the student is fine-tuned on\nthe teacher's answers", "student"),
+        (3.7, "2 Discrimination", "the referee scores both,\nin both orders", "teacher"),
+        (7.2, "3 Generation", "new hard and easy\ninstructions, 1:1, novel", "easy"),
+    )
+    for x, title, text, colour in boxes:
+        ax.add_patch(
+            FancyBboxPatch((x, 1.5), 2.7, 1.5, boxstyle="round,pad=0.08", fc="white", ec=COLOURS[colour], lw=2)
+        )
+        ax.text(x + 1.35, 2.68, title, ha="center", va="center", weight="bold", size=11)
+        ax.text(x + 1.35, 2.05, text, ha="center", va="center", size=9)
+    for start, end, label in ((3.0, 3.6, ""), (6.5, 7.1, "")):
+        ax.add_patch(FancyArrowPatch((start, 2.25), (end, 2.25), arrowstyle="-|>", mutation_scale=16, color="#444444"))
+        ax.text((start + end) / 2, 2.45, label, ha="center", size=8)
+    back = FancyArrowPatch((8.5, 1.4), (1.5, 1.4), connectionstyle="arc3,rad=-0.22", arrowstyle="-|>", mutation_scale=16,
+                           color="#444444")  # fmt: skip
+    ax.add_patch(back)
+    ax.text(
+        5.0, 0.28, "the new instructions replace the train pool and are added to the cache pool", ha="center", size=9
+    )
+    ax.text(5.0, 3.35, "teacher, referee and generator are one closed model, asked in three ways", ha="center", size=9)
+    return ax
+
+
+def loss(losses: Sequence[float], ax: Axes | None = None, *, label: str = "") -> Axes:
+    """Training loss (nats per supervised token) by optimizer step."""
+    ax = axes(ax)
+    ax.plot(range(1, len(losses) + 1), losses, color=COLOURS["student"], label=label or None)
+    ax.set(xlabel="optimizer step", ylabel="loss, nats per supervised token", title="Training loss")
+    ax.grid(alpha=0.3)
+    if label:
+        ax.legend()
+    return ax
+
+
+def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Held-out relative score and exact matches by iteration; columns iteration, relative_score, exact_match in [0, 1]."""
+    ax = axes(ax)
+    for column, name, marker in (("relative_score", "relative score", "o"), ("exact_match", "exact match", "s")):
+        ax.plot(table["iteration"], 100 * table[column], marker=marker, label=name)
+    ax.set(xlabel="iteration (0 = before training)", ylabel="% of the teacher", ylim=(0, 105), title="Held-out score")
+    ax.set_xticks(table["iteration"])
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return ax
+
+
+def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Hard, easy and undecided instructions of the cache pool by iteration, stacked; columns iteration and these three."""
+    ax = axes(ax)
+    base = pd.Series(0, index=table.index)
+    for side, hatch in (("hard", "//"), ("easy", ""), ("undecided", "..")):
+        ax.bar(
+            table["iteration"],
+            table[side],
+            bottom=base,
+            label=side,
+            color=COLOURS[side],
+            hatch=hatch,
+            edgecolor="white",
+        )
+        base = base + table[side]
+    ax.set(xlabel="iteration (0 = before training)", ylabel="instructions", title="Cache pool")
+    ax.set_xticks(table["iteration"])
+    ax.legend()
+    return ax

@@ -1,0 +1,260 @@
+"""A run directory: which settings a run has, which stages are done, and what they were made from.
+
+    runs/<name>/config.toml       settings
+                calls.sqlite      every paid reply (written by `client`)
+                provenance.json   versions, seed, device, and what each stage took and used
+                iteration-NN/<stage>/...  artefacts and a done.json
+
+A stage is a function that fills its folder. `Run.stage` runs it once: done.json holds digests of what went in
+and of the files that came out, so that a second call reuses them, a changed input says so, and a folder left
+half-filled by a kill is simply filled again (its calls are in the store, its training in checkpoints).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lionkit import config as settings
+from lionkit import records
+from lionkit.config import Config
+from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing
+
+PROJECT = Path(__file__).resolve().parents[1]
+STAGES = ("pools", "imitation", "discrimination", "generation", "evaluation")
+_PACKAGES = ("lionkit", "torch", "transformers", "bitsandbytes", "peft", "accelerate", "openai", "pandas", "rapidfuzz")
+
+
+def runs_root() -> Path:
+    """Folder of all runs: LIONKIT_RUNS, else `runs/` beside the notebooks, else `runs/` where Python was started."""
+    named = os.environ.get("LIONKIT_RUNS")
+    if named:
+        return Path(named).expanduser()
+    return (PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()) / "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its folder, its settings, and why it has the mode it has."""
+
+    path: Path
+    config: Config
+    reason: str = ""
+
+    @property
+    def store(self) -> Path:
+        """Where `client` keeps this run's calls."""
+        return self.path / "calls.sqlite"
+
+    @property
+    def banner(self) -> str:
+        """What the first cell says aloud: mode, reason, who plays which role, where it is kept."""
+        api, student = self.config.api, self.config.student
+        teacher = f"{api.model} at {api.base_url or 'api.openai.com'}"
+        if api.base_url == settings.SANDBOX_URL:
+            teacher = "the answer key (rules, not a language model)"
+        lines = [f"{self.config.mode} mode: {self.reason}.", f"Teacher, referee and generator: {teacher}.",
+                 f"Student: {student.model} ({student.quantize}). Run folder: {shown(self.path)}."]  # fmt: skip
+        return "\n".join(lines)
+
+    def folder(self, iteration: int, stage: str) -> Path:
+        return self.path / f"iteration-{iteration:02d}" / stage
+
+    def done(self, iteration: int, stage: str) -> bool:
+        return (self.folder(iteration, stage) / "done.json").is_file()
+
+    def require(self, iteration: int, stage: str) -> Path:
+        """Folder of a finished stage; StageMissing says what to run first."""
+        if not self.done(iteration, stage):
+            raise StageMissing(
+                f"{stage} of iteration {iteration} is not done in {shown(self.path)}: run notebook "
+                f"{_notebook(iteration, stage)} first, or `python -m lionkit run` for all of it"
+            )
+        return self.folder(iteration, stage)
+
+    def result(self, iteration: int, stage: str) -> dict[str, Any]:
+        """The counts that a finished stage reported."""
+        return _read_json(self.require(iteration, stage) / "done.json")["result"]
+
+    def stage(
+        self, iteration: int, name: str, inputs: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]
+    ) -> Path:
+        """Folder of the stage, made by `make(folder) -> counts` unless it is there already.
+
+        `inputs` are records, settings or paths that the outcome depends on. Raises StageChanged where the stage
+        was finished from other inputs, or its files were altered since.
+        """
+        folder = self.folder(iteration, name)
+        digests = {key: digest(value) for key, value in inputs.items()}
+        if self.done(iteration, name):
+            self._check(folder, digests)
+            return folder
+        started = time.monotonic()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            result = make(folder)
+        except OSError as error:
+            raise records.disk_error(error, error.filename or folder) from None
+        files = {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+        done = {"stage": name, "iteration": iteration, "inputs": digests, "files": files, "result": result}
+        self._note(f"iteration-{iteration:02d}/{name}", round(time.monotonic() - started, 1), result)
+        records.write_text(folder / "done.json", json.dumps(done, indent=1))
+        return folder
+
+    def _check(self, folder: Path, digests: dict[str, str]) -> None:
+        done = _read_json(folder / "done.json")
+        changed = [key for key in digests if done["inputs"].get(key) != digests[key]]
+        if changed:
+            raise StageChanged(
+                f"{shown(folder)} was made from other inputs ({', '.join(changed)} changed): give the run another "
+                "name, or delete that folder and the later ones to make them anew (stored replies are reused)"
+            )
+        for name, value in done["files"].items():
+            if not (folder / name).is_file() or digest(folder / name) != value:
+                raise StageChanged(f"{shown(folder / name)} is missing or was altered after the stage finished: "
+                                   f"delete {shown(folder)} to make it anew (stored replies are reused)")  # fmt: skip
+
+    def _note(self, stage: str, seconds: float, result: dict[str, Any]) -> None:
+        path = self.path / "provenance.json"
+        provenance = _read_json(path) if path.is_file() else {"seed": self.config.seed, **surroundings()}
+        provenance.setdefault("stages", {})[stage] = {"seconds": seconds, **result}
+        records.write_text(path, json.dumps(provenance, indent=1))
+
+    @property
+    def seconds(self) -> float:
+        """Time the stages took in all, whenever that was."""
+        path = self.path / "provenance.json"
+        stages = _read_json(path).get("stages", {}) if path.is_file() else {}
+        return round(sum(stage["seconds"] for stage in stages.values()), 1)
+
+
+def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:
+    """Open a run by name, or start one, and print what mode it is in.
+
+    A new run takes `preset` (LIONKIT_PRESET, else `offline`) with `changes` to its fields; `api` and `student` take
+    dictionaries. The mode is the environment's (`config.choose_mode`) unless `mode=` is given. An existing run keeps its
+    settings: asking for different ones is an error that names them. Default names: `demo` offline, `live` otherwise.
+    """
+    mode, reason = settings.choose_mode() if "mode" not in changes else (changes.pop("mode"), "asked for")
+    name = name or os.environ.get("LIONKIT_RUN", "") or ("live" if mode == "live" else "demo")
+    if Path(name).name != name or name.startswith("."):
+        raise ConfigError(f"run name {name!r}: use letters, digits, - and _ only")
+    path = runs_root() / name
+    wanted = _new_config(mode, preset or os.environ.get("LIONKIT_PRESET", "") or "offline", changes)
+    if (path / "config.toml").is_file():
+        kept = settings.read_config(path / "config.toml")
+        if mode == "replay":
+            kept = dataclasses.replace(kept, mode="replay")
+        elif changes or preset:
+            _refuse_changes(kept, dataclasses.replace(wanted, mode=kept.mode), path)
+        elif mode != kept.mode:
+            reason = f"this run was started so; for {mode} mode ({reason}) open a run of another name"
+        run = Run(path, kept, reason)
+    elif mode == "replay":
+        raise ConfigError(f"there is no run to replay at {shown(path)}: set LIONKIT_RUN to the name of a finished one")
+    else:
+        run = Run(path, wanted, reason)
+        settings.write_config(path / "config.toml", wanted)
+    print(run.banner)
+    return run
+
+
+def _new_config(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
+    config = settings.preset(preset)
+    nested = {"api": dict(changes.get("api", {})), "student": dict(changes.get("student", {}))}
+    if mode == "live":
+        live = {"base_url": os.environ.get("OPENAI_BASE_URL") or None, "model": os.environ.get("LIONKIT_MODEL", "")}
+        nested["api"] = {**{k: v for k, v in live.items() if v or k == "base_url"}, **nested["api"]}
+        if "model" not in nested["api"] and config.api.model == "answer-key":
+            nested["api"]["model"] = settings.ApiConfig().model
+    try:
+        api = dataclasses.replace(config.api, **nested["api"])
+        student = dataclasses.replace(config.student, **nested["student"])
+        rest = {k: v for k, v in changes.items() if k not in nested}
+        return dataclasses.replace(config, **{**rest, "mode": mode, "api": api, "student": student})
+    except TypeError as error:
+        raise ConfigError(f"unknown setting: {error}") from None
+
+
+def _refuse_changes(kept: Config, wanted: Config, path: Path) -> None:
+    old, new = _flat(settings.to_dict(kept)), _flat(settings.to_dict(wanted))
+    changed = [f"{k}: {old.get(k)} → {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
+    if changed:
+        raise ConfigError(f"{shown(path)} has other settings ({'; '.join(changed)}): choose another run name")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def digest(value: Any) -> str:
+    """A short digest of records, settings, or (for a Path) a file's bytes."""
+    hashed = hashlib.blake2s(digest_size=16)
+    if isinstance(value, Path):
+        with open(value, "rb") as file:
+            while block := file.read(1 << 20):
+                hashed.update(block)
+    else:
+        hashed.update(json.dumps(value, default=_plain, sort_keys=True).encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return records.to_dict(value)
+    if isinstance(value, Path):
+        return digest(value)
+    raise TypeError(f"cannot take a digest of {type(value).__name__}")
+
+
+def shown(path: Path) -> str:
+    """A path as it is printed: from the project's folder where it lies in it, so that outputs are the same everywhere."""
+    for base in (PROJECT, runs_root().parent):
+        if path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return str(path)
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions, processor and git revision: what is needed to know where a run's numbers come from."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    try:
+        git = ["git", "-C", str(PROJECT), "rev-parse", "HEAD"]
+        revision = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        revision = ""
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+    return {"python": platform.python_version(), "machine": machine, "revision": revision, "versions": versions}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise LionkitError(f"{shown(path)} is not readable: delete {shown(path.parent)} to make it anew") from None
+
+
+def _notebook(iteration: int, stage: str) -> str:
+    if iteration > 1:
+        return "05_adversarial_loop"
+    names = {"pools": "01_pools", "imitation": "02_imitation", "evaluation": "02_imitation",
+             "discrimination": "03_discrimination", "generation": "04_generation"}  # fmt: skip
+    return names[stage]
