@@ -25,7 +25,7 @@ from lionkit.run import Run, shown
 
 @dataclass
 class Roles:
-    """Who plays the teacher's three roles (one client) and the student (a module or object with load, train, respond)."""
+    """Who plays: one client for the teacher's three roles, and a student (anything with load, train, respond)."""
 
     client: ChatClient
     student: Any
@@ -154,8 +154,8 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Discrimination:
         verdicts = _compare(run, roles, cache, adapter, iteration, folder, model=config.referee_model)
         return _counts(cache, verdicts, config.tau)
 
-    inputs = {"cache_pool": cache, "referee": _referee_key(config, config.referee_model), "adapter": _adapter_digest(adapter),
-              "teacher": _teacher_key(config)}  # fmt: skip
+    inputs = {"cache_pool": cache, "referee": _referee_key(config, config.referee_model),
+              "adapter": _adapter_digest(adapter), "teacher": _teacher_key(config)}  # fmt: skip
     return read_discrimination(run, iteration, run.stage(iteration, "discrimination", inputs, make))
 
 
@@ -171,7 +171,7 @@ def read_discrimination(run: Run, iteration: int, folder: Path | None = None) ->
 
 
 def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candidate]]:
-    """New hard and easy instructions, 1:1 (section 3.3): they replace the train pool and are added to the cache pool."""
+    """New hard and easy instructions, 1:1, replace the train pool and are added to the cache pool (section 3.3)."""
     config = run.config
     found = read_discrimination(run, iteration)
 
@@ -192,15 +192,15 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
         kinds = [item.source for item in made.instructions]
         return {"candidates": len(made.candidates), "new_hard": kinds.count("hard"), "new_easy": kinds.count("easy")}
 
-    inputs = {"verdicts": found.verdicts, "cache_pool": found.instructions, "tau": config.tau, "novelty": config.novelty,
-              "sizes": [config.hard_size, config.easy_size, config.seed], "generator": [config.generator_model or config.api.model,
-              config.generator_temperature, config.generator_max_tokens]}  # fmt: skip
+    asked = [config.generator_model or config.api.model, config.generator_temperature, config.generator_max_tokens]
+    inputs = {"verdicts": found.verdicts, "cache_pool": found.instructions, "tau": config.tau, "generator": asked,
+              "novelty": config.novelty, "sizes": [config.hard_size, config.easy_size, config.seed]}  # fmt: skip
     folder = run.stage(iteration, "generation", inputs, make)
     return _read_pools(folder), records.read_jsonl(folder / "candidates.jsonl", Candidate)
 
 
 def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
-    """The student's held-out score after an iteration: relative score under the judge, and exact matches (section 4)."""
+    """The held-out score after an iteration: relative score under the judge, and exact matches (section 4)."""
     config, items = run.config, held_out(run)
     adapter = adapter_after(run, iteration)
 
@@ -290,7 +290,7 @@ def run_all(run: Run, roles: Roles) -> dict[str, Any]:
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """A row an iteration as far as the run has come; iteration 0 is before training. Scores are on held-out instructions."""
+    """A row an iteration, as far as the run has come; 0 is before training, scores are on held-out instructions."""
     rows = []
     for iteration in range(run.config.iterations + 1):
         if not (run.done(iteration, "evaluation") and run.done(iteration, "discrimination")):

@@ -37,7 +37,7 @@ def find(folder: Path | None = None) -> list[Path]:
 
 
 def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) -> Path:
-    """Run one notebook and write its executed copy and HTML page into `out`; raises LionkitError with the cell's error."""
+    """Run one notebook; its executed copy and HTML page go to `out`. A cell's error becomes a LionkitError."""
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
     print(f"── {title or path.stem}", flush=True)

@@ -142,8 +142,8 @@ def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:
     """Open a run by name, or start one, and print what mode it is in.
 
     A new run takes `preset` (LIONKIT_PRESET, else `offline`) with `changes` to its fields; `api` and `student` take
-    dictionaries. The mode is the environment's (`config.choose_mode`) unless `mode=` is given. An existing run keeps its
-    settings: asking for different ones is an error that names them. Default names: `demo` offline, `live` otherwise.
+    dictionaries. The mode is the environment's (`config.choose_mode`) unless `mode=` is given. An existing run keeps
+    its settings: asking for different ones is an error that names them. Default names: `demo`, in live mode `live`.
     """
     mode, reason = settings.choose_mode() if "mode" not in changes else (changes.pop("mode"), "asked for")
     name = name or os.environ.get("LIONKIT_RUN", "") or ("live" if mode == "live" else "demo")
@@ -221,7 +221,7 @@ def _plain(value: Any) -> Any:
 
 
 def shown(path: Path) -> str:
-    """A path as it is printed: from the project's folder where it lies in it, so that outputs are the same everywhere."""
+    """A path as it is printed: relative to the project where it lies in it, so that outputs are the same everywhere."""
     for base in (PROJECT, runs_root().parent):
         if path.is_relative_to(base):
             return str(path.relative_to(base))

@@ -49,9 +49,7 @@ def test_there_are_enough_families_and_each_is_covered() -> None:
             assert solve(text)[0] is family  # type: ignore[index]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "Write a poem", "Add these numbers: x, y", "Find the odd one out: one, two, three"]
-)
+@pytest.mark.parametrize("text", ["", "Write a poem", "Add these numbers: x, y", "Find the odd one out: one, two"])
 def test_what_it_does_not_know_it_says(text: str) -> None:
     assert solve(text) is None
     assert "no rule" in answer_key.reply(prompts.teacher_messages(text))

@@ -32,21 +32,19 @@ def method(ax: Axes | None = None) -> Axes:
         (7.2, "3 Generation", "new hard and easy\ninstructions, 1:1, novel", "easy"),
     )
     for x, title, text, colour in boxes:
-        ax.add_patch(
-            FancyBboxPatch((x, 1.5), 2.7, 1.5, boxstyle="round,pad=0.08", fc="white", ec=COLOURS[colour], lw=2)
-        )
+        style = {"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": COLOURS[colour], "linewidth": 2}
+        ax.add_patch(FancyBboxPatch((x, 1.5), 2.7, 1.5, **style))
         ax.text(x + 1.35, 2.68, title, ha="center", va="center", weight="bold", size=11)
         ax.text(x + 1.35, 2.05, text, ha="center", va="center", size=9)
-    for start, end, label in ((3.0, 3.6, ""), (6.5, 7.1, "")):
-        ax.add_patch(FancyArrowPatch((start, 2.25), (end, 2.25), arrowstyle="-|>", mutation_scale=16, color="#444444"))
-        ax.text((start + end) / 2, 2.45, label, ha="center", size=8)
-    back = FancyArrowPatch((8.5, 1.4), (1.5, 1.4), connectionstyle="arc3,rad=-0.22", arrowstyle="-|>", mutation_scale=16,
-                           color="#444444")  # fmt: skip
-    ax.add_patch(back)
-    ax.text(
-        5.0, 0.28, "the new instructions replace the train pool and are added to the cache pool", ha="center", size=9
-    )
-    ax.text(5.0, 3.35, "teacher, referee and generator are one closed model, asked in three ways", ha="center", size=9)
+    arrow = {"arrowstyle": "-|>", "mutation_scale": 16, "color": "#444444"}
+    ax.add_patch(FancyArrowPatch((3.0, 2.25), (3.6, 2.25), **arrow))
+    ax.add_patch(FancyArrowPatch((6.5, 2.25), (7.1, 2.25), **arrow))
+    ax.add_patch(FancyArrowPatch((8.5, 1.4), (1.5, 1.4), connectionstyle="arc3,rad=-0.22", **arrow))
+    for y, text in (
+        (0.28, "the new instructions replace the train pool and are added to the cache pool"),
+        (3.35, "teacher, referee and generator are one closed model, asked in three ways"),
+    ):
+        ax.text(5.0, y, text, ha="center", size=9)
     return ax
 
 
@@ -62,7 +60,7 @@ def loss(losses: Sequence[float], ax: Axes | None = None, *, label: str = "") ->
 
 
 def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Held-out relative score and exact matches by iteration; columns iteration, relative_score, exact_match in [0, 1]."""
+    """Held-out scores by iteration; columns iteration, relative_score and exact_match (shares of 1)."""
     ax = axes(ax)
     for column, name, marker in (("relative_score", "relative score", "o"), ("exact_match", "exact match", "s")):
         ax.plot(table["iteration"], 100 * table[column], marker=marker, label=name)
@@ -74,7 +72,7 @@ def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Hard, easy and undecided instructions of the cache pool by iteration, stacked; columns iteration and these three."""
+    """The cache pool by iteration, stacked; columns iteration, hard, easy, undecided (counts)."""
     ax = axes(ax)
     base = pd.Series(0, index=table.index)
     for side, hatch in (("hard", "//"), ("easy", ""), ("undecided", "..")):
