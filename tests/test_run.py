@@ -1,0 +1,144 @@
+"""Run directories: a stage is made once, says when its inputs changed, and survives being cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lionkit import run as runs
+from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing
+from lionkit.records import Instruction
+
+
+@pytest.fixture
+def run() -> runs.Run:
+    return runs.open_run("r")
+
+
+def write(text: str) -> Any:
+    def make(folder: Path) -> dict[str, Any]:
+        (folder / "out.txt").write_text(text)
+        return {"n": len(text)}
+
+    return make
+
+
+def never(folder: Path) -> dict[str, Any]:
+    pytest.fail("the stage was made twice")
+
+
+def test_a_stage_is_made_once(run: runs.Run) -> None:
+    inputs = {"pool": [Instruction("a")], "tau": 1.0}
+    folder = run.stage(1, "generation", inputs, write("abc"))
+    assert run.stage(1, "generation", inputs, never) == folder
+    assert run.result(1, "generation") == {"n": 3}
+    assert json.loads((run.path / "provenance.json").read_text())["versions"]["torch"]
+
+
+def test_changed_input_is_named_not_reused(run: runs.Run) -> None:
+    run.stage(1, "generation", {"pool": [Instruction("a")], "tau": 1.0}, write("abc"))
+    with pytest.raises(StageChanged, match=r"tau changed"):
+        run.stage(1, "generation", {"pool": [Instruction("a")], "tau": 1.5}, never)
+    with pytest.raises(StageChanged, match=r"pool changed"):
+        run.stage(1, "generation", {"pool": [Instruction("b")], "tau": 1.0}, never)
+
+
+def test_altered_or_missing_file_is_named(run: runs.Run) -> None:
+    folder = run.stage(1, "generation", {}, write("abc"))
+    (folder / "out.txt").write_text("abd")
+    with pytest.raises(StageChanged, match=r"out\.txt is missing or was altered"):
+        run.stage(1, "generation", {}, never)
+
+
+def test_a_stage_cut_short_is_made_again_with_the_same_result(run: runs.Run) -> None:
+    def dies(folder: Path) -> dict[str, Any]:
+        (folder / "half.txt").write_text("x")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.stage(1, "imitation", {}, dies)
+    assert not run.done(1, "imitation")
+    run.stage(1, "imitation", {}, write("abc"))
+    assert run.done(1, "imitation")
+
+
+def test_full_disk_in_a_stage_is_one_line(run: runs.Run) -> None:
+    def full(folder: Path) -> dict[str, Any]:
+        raise OSError(28, os.strerror(28), str(folder / "big"))
+
+    with pytest.raises(LionkitError, match="the disk is full"):
+        run.stage(1, "imitation", {}, full)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "stage", "notebook"),
+    [
+        (1, "imitation", "02_imitation"),
+        (1, "discrimination", "03_disc"),
+        (1, "generation", "04_gen"),
+        (2, "imitation", "05_"),
+    ],
+)
+def test_out_of_order_says_what_to_run(run: runs.Run, iteration: int, stage: str, notebook: str) -> None:
+    with pytest.raises(StageMissing, match=f"run notebook {notebook}"):
+        run.require(iteration, stage)
+
+
+def test_same_run_same_done_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / name))
+        made = runs.open_run("r").stage(1, "generation", {"pool": [Instruction("a")]}, write("abc"))
+        files.append((made / "done.json").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_opening_says_the_mode_aloud(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.open_run()
+    said = capsys.readouterr().out
+    assert "offline mode: no OPENAI_API_KEY" in said
+    assert "rules, not a language model" in said
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("LIONKIT_MODEL", "small")
+    opened = runs.open_run()
+    assert "live mode: OPENAI_BASE_URL is set" in capsys.readouterr().out
+    assert opened.path.name == "live"
+    assert (opened.config.api.base_url, opened.config.api.model) == ("http://127.0.0.1:9/v1", "small")
+
+
+def test_a_run_keeps_its_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = runs.open_run("mine", preset="smoke", tau=2.0)
+    assert runs.open_run("mine").config == first.config
+    assert runs.open_run("mine", preset="smoke", tau=2.0).config == first.config
+    with pytest.raises(ConfigError, match=r"tau: 2.0 → 1.0"):
+        runs.open_run("mine", preset="smoke")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    assert runs.open_run("mine").config.mode == "offline"
+    said = capsys.readouterr().out
+    assert "for live mode" in said
+    assert "sk-x" not in said
+
+
+def test_replay_needs_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIONKIT_MODE", "replay")
+    with pytest.raises(ConfigError, match="no run to replay"):
+        runs.open_run("nothing")
+    monkeypatch.setenv("LIONKIT_MODE", "offline")
+    runs.open_run("nothing")
+    monkeypatch.setenv("LIONKIT_MODE", "replay")
+    assert runs.open_run("nothing").config.mode == "replay"
+
+
+@pytest.mark.parametrize("changes", [{"taau": 1}, {"student": {"depth": 3}}, {"mode": "demo"}])
+def test_unknown_settings_are_named(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"taau|depth|demo"):
+        runs.open_run("x", **changes)
+
+
+def test_run_names_stay_inside_the_folder() -> None:
+    with pytest.raises(ConfigError, match="run name"):
+        runs.open_run("../outside")

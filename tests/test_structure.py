@@ -1,0 +1,128 @@
+"""The shape of the package: imports point one way, heavy libraries have one home, importing it is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "lionkit"
+LAYERS = [
+    {"errors"},
+    {"records", "progress"},
+    {"config"},
+    {"novelty", "prompts", "filters", "readers", "reviews", "export", "scores", "client", "sandbox"},
+    {"pools"},
+    {"teacher", "referee", "generator", "ledger", "student"},
+    {"run", "evaluate", "audit", "plan"},
+    {"loop", "plots"},
+    {"explore", "notebooks"},
+    {"__main__"},
+]
+"""Lowest first; a module imports from its own layer or a lower one, and never in a circle."""
+HOMES = {
+    "openai": {"client"}, "httpx2": {"client"}, "ipywidgets": {"explore"}, "torch": {"student", "sandbox", "plan"},
+    "transformers": {"student", "sandbox", "plan"}, "peft": {"student"}, "starlette": {"sandbox"},
+    "typer": {"__main__"},
+}  # fmt: skip
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, function-level imports included."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+SOURCES = [p for p in sorted(PACKAGE.rglob("*.py")) if part(p) != "__init__"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down_and_heavy_libraries_have_one_home(path: Path) -> None:
+    level = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    assert part(path) in level, f"{path.name} has no layer: put it in LAYERS"
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "lionkit" and rest and rest[0] in level:
+            assert level[rest[0]] <= level[part(path)], f"{part(path)} imports {name}, which is above it"
+        if top in HOMES:
+            assert part(path) in HOMES[top], f"{top} belongs to {HOMES[top]}"
+
+
+def test_no_import_circle() -> None:
+    edges = {part(p): set() for p in SOURCES}
+    for path in SOURCES:
+        for name in imports(path):
+            target = name.split(".")[1:2]
+            if name.startswith("lionkit.") and target[0] in edges and target[0] != part(path):
+                edges[part(path)].add(target[0])
+    done: set[str] = set()
+    while len(done) < len(edges):
+        ready = {name for name, needs in edges.items() if name not in done and needs <= done}
+        assert ready, f"circle among {sorted(set(edges) - done)}"
+        done |= ready
+
+
+@pytest.mark.parametrize("path", [*SOURCES, PACKAGE / "__init__.py"], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") > 40
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, time; t = time.perf_counter(); import lionkit; print(time.perf_counter() - t); "
+        "print([m for m in ('torch', 'transformers', 'openai', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    seconds = []
+    for _ in range(3):
+        out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        first, heavy = out.splitlines()
+        assert heavy == "[]"
+        seconds.append(float(first))
+    assert min(seconds) < 0.3
+
+
+def test_record_readers_import_no_torch_and_no_openai() -> None:
+    code = (
+        "import sys, lionkit.explore, lionkit.plots, lionkit.audit; "
+        "print('torch' in sys.modules, 'openai' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["False", "False"]
+
+
+def test_packages_and_dependencies_are_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = set(project["tool"]["setuptools"]["packages"])
+    found = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("__init__.py")}
+    assert declared == found
+    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] not in "#-"]
+    assert all("==" in line for line in pinned)
+    assert "torch==2.13.0" in pinned
+
+
+def test_too_old_a_python_is_one_line(tmp_path: Path) -> None:
+    old = tmp_path / "python3"  # this interpreter, but one that says it is 3.10
+    lie = "import sys; sys.version_info = (3, 10, 13, 'final', 0); exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{lie}" "$2"\n')
+    old.chmod(0o755)
+    command = ["make", "-s", "test", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode != 0
+    assert out.stderr.splitlines()[0] == (
+        "error: Python 3.10 is too old for lionkit: install 3.11 or newer and run make PYTHON=python3.11"
+    )
+    assert not (tmp_path / "venv").exists()
