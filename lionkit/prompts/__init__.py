@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from string import Template
+from typing import Any
 
 from lionkit.records import content_id
 
@@ -42,13 +43,34 @@ def teacher_messages(text: str) -> Messages:
     return [{"role": "user", "content": text}]
 
 
-def referee_messages(text: str, first: str, second: str) -> Messages:
-    """Ask the referee to compare two answers, `first` and `second` by seat (section 3.2)."""
+REFEREE_FORMAT: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "verdict",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "evidence": {"type": "string"},
+                "answer_1": {"type": "number"},
+                "answer_2": {"type": "number"},
+            },
+            "required": ["evidence", "answer_1", "answer_2"],
+            "additionalProperties": False,
+        },
+    },
+}
+"""Structured output for the referee, where the endpoint has it; evidence comes first here too."""
+
+
+def referee_messages(text: str, first: str, second: str, structured: bool = False) -> Messages:
+    """Ask the referee to compare two answers, `first` and `second` by seat (section 3.2): evidence, then scores."""
     mark = mark_for(text, first, second)
     user = wording("referee").substitute(
         instruction=fence("instruction", text, mark),
         first=fence("answer 1", first, mark),
         second=fence("answer 2", second, mark),
+        closing=wording("referee_json" if structured else "referee_lines").template,
     )
     return [{"role": "system", "content": wording("referee_system").template}, {"role": "user", "content": user}]
 

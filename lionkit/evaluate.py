@@ -1,0 +1,106 @@
+"""How good the student is next to the teacher: relative score, wins, categories, interval (paper section 4.3).
+
+Every figure pairs both scores of the same items: a verdict with an unscored order counts as unscored and enters
+no sum. Nothing scored gives NaN, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lionkit.records import Response, Verdict
+
+
+@dataclass(frozen=True)
+class RelativeScore:
+    """Totals over the pairs scored for both roles; scores of two orders count as their mean, in [1, 10]."""
+
+    student_total: float
+    teacher_total: float
+    scored: int
+    unscored: int
+
+    @property
+    def score(self) -> float:
+        """Student's total over the teacher's; NaN when nothing was scored."""
+        return self.student_total / self.teacher_total if self.scored else float("nan")
+
+    def __str__(self) -> str:
+        unit = f"{self.student_total:g} : {self.teacher_total:g}, {self.scored} scored, {self.unscored} unscored"
+        return f"{100 * self.score:.2f} % ({unit})"
+
+
+class WinTieLose(NamedTuple):
+    """Pairs by who scored higher, from the student's side; `undecided` are the unscored ones."""
+
+    win: int
+    tie: int
+    lose: int
+    undecided: int
+
+
+def relative_score(verdicts: Iterable[Verdict]) -> RelativeScore:
+    """Student's total score over the teacher's, as in the paper's tables (94.74 % and so on)."""
+    verdicts = list(verdicts)
+    scored = [v for v in verdicts if v.scored]
+    return RelativeScore(
+        sum(v.student_score for v in scored),
+        sum(v.teacher_score for v in scored),
+        len(scored),
+        len(verdicts) - len(scored),
+    )
+
+
+def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
+    """Counts of pairs in which the student's mean score is above, equal to, or below the teacher's."""
+    gaps = np.array([v.gap for v in verdicts], dtype=float)
+    counts = (np.sum(gaps < 0), np.sum(gaps == 0), np.sum(gaps > 0), np.sum(np.isnan(gaps)))
+    return WinTieLose(*(int(c) for c in counts))
+
+
+def relative_interval(
+    verdicts: Iterable[Verdict], level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the relative score: instructions redrawn with replacement `draws` times.
+
+    (NaN, NaN) when nothing was scored. It covers the choice of instructions, not the judge's own noise.
+    """
+    scores = np.array([(v.student_score, v.teacher_score) for v in verdicts if v.scored], dtype=float)
+    if not len(scores):
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    totals = np.array([scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws)])
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def exact_match(teacher: Iterable[Response], student: Iterable[Response]) -> float:
+    """Share of the teacher's complete answers that the student gives word for word (spacing aside), in [0, 1].
+
+    Telling only where there is one right answer, as in the answer key's families. NaN without complete answers.
+    """
+    given = {r.instruction_id: r.text.split() for r in student if r.status == "ok"}
+    same = [r.text.split() == given.get(r.instruction_id) for r in teacher if r.status == "ok"]
+    return sum(same) / len(same) if same else float("nan")
+
+
+def relative_by_category(table: pd.DataFrame) -> pd.DataFrame:
+    """From `pools.pool_table`: one row a category in order of first appearance, with an `all` row last.
+
+    Columns: category, scored, unscored, student_total, teacher_total, score (student / teacher, NaN if unscored).
+    """
+    rows = table.assign(category=table["category"].replace("", "none"), ok=table["gap"].notna())
+    rows = pd.concat([rows, rows.assign(category="all")])
+    rows[["student", "teacher"]] = rows[["student", "teacher"]].where(rows["ok"])
+    groups = rows.groupby("category", sort=False)
+    totals = groups.agg(
+        scored=("ok", "sum"), size=("ok", "size"), student_total=("student", "sum"), teacher_total=("teacher", "sum")
+    ).reset_index()
+    totals["score"] = (totals["student_total"] / totals["teacher_total"]).where(totals["scored"] > 0)
+    totals["unscored"] = totals["size"] - totals["scored"]
+    return totals[["category", "scored", "unscored", "student_total", "teacher_total", "score"]]
