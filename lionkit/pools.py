@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from lionkit.errors import LionkitError
+from lionkit.readers import read_instructions as read_instructions
 from lionkit.records import Instruction, Response, Verdict
 
 
