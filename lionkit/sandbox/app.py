@@ -39,7 +39,7 @@ Answer = Callable[..., "str | tuple[int, dict[str, Any]]"]
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong on purpose. Drawn from the request and its attempt number, so the order of arrival is no matter."""
+    """What goes wrong on purpose; drawn from the request and its attempt number, whatever the order of arrival."""
 
     rate: float = 0.0
     """Share of requests that meet a fault, in [0, 1]."""
@@ -117,7 +117,7 @@ def create_app(
 
 @contextlib.contextmanager
 def serve(app: Starlette, port: int = 0) -> Iterator[str]:
-    """Run the app under uvicorn in a thread on 127.0.0.1; yields the base URL (ending in /v1); port 0 is any free one."""
+    """Run the app under uvicorn in a thread on 127.0.0.1 (port 0: any free one); yields the base URL, with /v1."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level=60, lifespan="off"))
@@ -255,7 +255,10 @@ def _locked(request: Request) -> Response | None:
 async def _models(request: Request) -> Response:
     names = request.app.state.models or ["answer-key"]
     return _locked(request) or JSONResponse(
-        {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "lionkit"} for name in names]}
+        {
+            "object": "list",
+            "data": [{"id": name, "object": "model", "created": 0, "owned_by": "lionkit"} for name in names],
+        }
     )
 
 

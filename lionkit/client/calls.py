@@ -1,0 +1,119 @@
+"""What is asked and what comes back: `ChatRequest`, `Completion`, `Usage`, the key of a call, and what calls will cost.
+
+Costs here are arithmetic on sizes: no tokenizer is downloaded and no price is built in. Prices are always the
+user's (`ApiConfig.price_per_million`); without them, tokens are all that is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lionkit.config import ApiConfig
+from lionkit.records import Status
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call: messages and settings. None leaves a setting to the configuration (`model`) or the endpoint."""
+
+    messages: list[dict[str, str]]
+    model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    """Longest reply, in tokens, reasoning included. A budget needs it."""
+    slot: int | str = 0
+    """Tells apart calls that are otherwise the same, where several samples are wanted."""
+    response_format: dict[str, Any] | None = None
+    """Structured output (`json_schema`); left out where the endpoint refuses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the endpoint counted them; where it did not say, the upper bound that was reserved."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """Reasoning included."""
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def dollars(self, price_per_million: tuple[float, float] | None) -> float:
+        """Cost at (prompt, reply) dollars per million tokens; NaN where the price is unknown."""
+        if price_per_million is None:
+            return float("nan")
+        return (self.prompt_tokens * price_per_million[0] + self.completion_tokens * price_per_million[1]) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What became of one request. Only `ok` texts are whole answers; every other status has its reason in `error`."""
+
+    status: Status
+    text: str
+    """The reply; what there is of it when truncated or filtered; empty when refused or failed."""
+    usage: Usage
+    cached: bool
+    """True when it was in the store before this `map` and nothing was paid now."""
+    error: str
+    call_id: str
+    model: str
+
+
+def endpoint(config: ApiConfig) -> str:
+    """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's."""
+    return (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+
+
+def call_key(request: ChatRequest, base_url: str, model: str) -> str:
+    """32 hex digits over everything that shapes the reply; the API key is no part of it."""
+    parts = (base_url, model, request.messages, request.temperature, request.max_tokens, request.response_format)
+    text = json.dumps((*parts, request.slot), sort_keys=True)
+    return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
+
+
+def bound(request: ChatRequest) -> Usage:
+    """The most a call can use. A token is at least a byte of text; the rest is the chat template's."""
+    size = sum(len(value.encode("utf-8", "replace")) + 8 for message in request.messages for value in message.values())
+    schema = len(json.dumps(request.response_format)) if request.response_format else 0
+    return Usage(size + schema + 16, request.max_tokens or 0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What calls will use, or (`basis` = "actual") have used."""
+
+    calls: int
+    usage: Usage
+    dollars: float
+    """NaN where no price is given."""
+    basis: str
+    """`sizes`: prompts at four bytes a token, replies at their limit; `pilot`: a few replies; `actual`: the bill."""
+
+    def __str__(self) -> str:
+        tokens = f"{self.calls:,} calls, {self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
+        money = "" if self.dollars != self.dollars else f", ${self.dollars:,.2f}"
+        return f"{tokens}{money} ({self.basis})"
+
+
+def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
+    """Before anything was asked: a token is about four bytes of a prompt, and a reply is as long as it may be."""
+    bounds = [bound(request) for request in requests]
+    usage = Usage(sum(b.prompt_tokens for b in bounds) // 4, sum(b.completion_tokens for b in bounds))
+    return Estimate(len(requests), usage, usage.dollars(config.price_per_million), "sizes")

@@ -1,0 +1,152 @@
+"""`ChatClient.map`: requests in, completions out, in order; each paid once, whatever happens in between.
+
+Stored replies are read in one go. The rest is asked from a thread with an event loop of its own, so that it works
+in a notebook cell, a script, and several threads alike. A reply is in the store before it is handed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import getpass
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lionkit.client.calls import ChatRequest, Completion, Usage, call_key, endpoint
+from lionkit.client.pacing import Pacer
+from lionkit.client.store import Store
+from lionkit.config import ApiConfig
+from lionkit.errors import ConfigError, LionkitError, StageStopped
+from lionkit.progress import Progress
+
+LOCAL = ("127.0.0.1", "localhost", "::1", "answer-key.invalid")
+DRAIN = 10.0
+"""Seconds that calls in flight get to arrive after an interrupt; a second interrupt cuts them off."""
+
+
+class ChatClient:
+    """Calls to one endpoint, with one store. `app` is a server in this process (ASGI) to reach instead of the network;
+    `replay` answers from the store only. Use it from any number of threads, cells and event loops.
+    """
+
+    def __init__(self, config: ApiConfig, store: str | Path, *, app: Any = None, replay: bool = False) -> None:
+        self.config, self.store, self.app, self.replay = config, Path(store), app, replay
+        self._pacer = Pacer(config.requests_per_minute, config.tokens_per_minute)
+        self._seats = threading.Semaphore(config.concurrency)
+        self._habits: dict[str, dict[str, str | None]] = {}
+        self._key = _Key()
+
+    def map(self, requests: Sequence[ChatRequest], *, progress: bool | str = True) -> list[Completion]:
+        """One completion a request, in order; equal requests share one call. `progress` may be the bar's label.
+
+        A row's own problem is its status. Raises StageStopped for what no other row could escape (key, quota, model,
+        URL, budget, disk) and for a call that a replay does not have; what had arrived is stored.
+        """
+        from lionkit.client.live import Call
+
+        url = endpoint(self.config)
+        models = [request.model or self.config.model for request in requests]
+        keys = [call_key(request, url, model) for request, model in zip(requests, models)]
+        distinct = dict(zip(keys, zip(requests, models)))
+        with Store(self.store, read_only=self.replay) as store:
+            done = store.find(distinct)
+            missing = [Call(key, *call) for key, call in distinct.items() if key not in done]
+            if missing and self.replay:
+                problem = f"{len(missing)} of {len(distinct)} calls are not in {self.store}"
+                raise StageStopped(f"{problem}: replay asks nobody, so run live with the settings of the recorded run")
+            if missing:
+                done |= self._ask(missing, store, progress)
+        return [done[key] for key in keys]
+
+    def spent(self) -> Usage:
+        """All the tokens this store's run has paid for, lost attempts included."""
+        with Store(self.store, read_only=self.replay) as store:
+            return store.spent()
+
+    def _ask(self, calls: list[Any], store: Store, progress: bool | str) -> dict[str, Completion]:
+        from lionkit.client.live import Stage, run
+        from lionkit.client.wire import connect
+
+        config, key = self.config, self._key
+        if (config.budget_usd or config.budget_tokens) and any(call.request.max_tokens is None for call in calls):
+            raise ConfigError("a budget needs max_tokens in every request: without it, a reply can cost anything")
+        key.find(config, offline=self.app is not None)
+        store.join()
+        local = self.app is not None or urlsplit(endpoint(config)).hostname in LOCAL
+        stage = Stage(config, store, self._pacer, self._seats, self._habits, key.hide, local, deque(calls))
+        label = progress if isinstance(progress, str) else "calls"
+        with (
+            Progress(len(calls), label, "replies", shown=progress is not False) as bar,
+            concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread,
+        ):
+            future = thread.submit(lambda: asyncio.run(run(stage, connect(config, key.value, self.app))))
+            try:
+                self._watch(future, stage, bar)
+            except KeyboardInterrupt:
+                _drain(future, stage)
+                kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored in {store.path}"
+                raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
+        future.result()
+        if stage.problem:
+            kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored, run again to go on"
+            raise StageStopped(f"{stage.problem}; {kept}")
+        return stage.done
+
+    def _watch(self, future: concurrent.futures.Future[None], stage: Any, bar: Progress) -> None:
+        started, shown, price = time.monotonic(), 0, self.config.price_per_million
+        running = True
+        while running:
+            running = bool(concurrent.futures.wait([future], 0.1).not_done)
+            arrived, paid = len(stage.done), stage.paid
+            cost = f"${paid.dollars(price):.4f}" if price else f"{paid.total_tokens:,} tokens"
+            rate = arrived / (time.monotonic() - started)
+            bar.update(arrived - shown, rate=f"{rate:.1f}/s", cost=cost, failed=stage.failed)
+            shown = arrived
+
+
+def _drain(future: concurrent.futures.Future[None], stage: Any) -> None:
+    """Let calls in flight arrive, for a while; then cut them off."""
+    try:
+        stage.loop.call_soon_threadsafe(stage.halt, "interrupted")
+        concurrent.futures.wait([future], DRAIN)
+    finally:
+        if not future.done():
+            stage.loop.call_soon_threadsafe(stage.task.cancel)
+
+
+class _Key:
+    """The API key: in memory only, and shown to nobody."""
+
+    def __init__(self) -> None:
+        self.value = ""
+
+    def __repr__(self) -> str:
+        return "<API key>"
+
+    def hide(self, text: str) -> str:
+        """The text without the key."""
+        return text.replace(self.value, "[key]") if self.value else text
+
+    def find(self, config: ApiConfig, *, offline: bool) -> None:
+        """From the environment; else typed in, in an interactive session. A server of one's own may do without."""
+        name = config.api_key_env
+        self.value = os.environ.get(name, "").strip() or self.value
+        if not self.value and (offline or config.base_url or os.environ.get("OPENAI_BASE_URL")):
+            self.value = "none-needed"
+        if not self.value and (sys.stdin.isatty() or hasattr(sys, "ps1") or "ipykernel" in sys.modules):
+            try:
+                self.value = getpass.getpass(f"{name} (not shown, kept in memory only): ").strip()
+            except (EOFError, NotImplementedError):
+                pass
+        if not self.value:
+            raise LionkitError(f"no API key: put it in the environment variable {name}, or set base_url to a server")
+        if not (self.value.isascii() and self.value.isprintable() and " " not in self.value):
+            self.value = ""
+            raise LionkitError(f"the API key in {name} holds spaces or characters no key has: copy it again")

@@ -1,0 +1,82 @@
+"""When the next request may go: evenly spaced under the limits, and one pause for everybody when the endpoint asks.
+
+Limits come from the configuration and from the endpoint's `x-ratelimit-*` headers, whichever is lower. Requests
+are spaced rather than sent in bursts, because endpoints enforce a limit per minute over shorter spans. Nothing
+here sleeps: callers are told how long to wait. Shared by threads.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping
+
+MARGIN = 0.98
+"""Share of a limit that is used, so that jitter on the way does not break it."""
+MINUTE_LIMIT = 120.0
+"""A limit whose bucket refills within so many seconds is per minute; a slower one is a daily allowance, not a pace."""
+UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str) -> float:
+    """`6m0s`, `1.5s`, `120ms` or a bare number, in seconds; 0 for anything else."""
+    parts = re.findall(r"([\d.]+)\s*(ms|[smhd])", text)
+    try:
+        return sum(float(number) * UNITS[unit] for number, unit in parts) if parts else float(text)
+    except ValueError:
+        return 0.0
+
+
+class Pacer:
+    """One per client. `reserve` books the next free moment; after a pause (`epoch` moved on) book again."""
+
+    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
+        self.limits = {"requests": requests_per_minute, "tokens": tokens_per_minute}
+        self._paces = dict(self.limits)
+        self._free = dict.fromkeys(self.limits, 0.0)
+        self._resume = 0.0
+        self._lock = threading.Lock()
+        self.epoch = 0
+
+    def reserve(self, tokens: int) -> tuple[int, float]:
+        """(epoch, seconds to wait) for a request that may use so many tokens."""
+        with self._lock:
+            now = time.monotonic()
+            start = max(now, self._resume)
+            if now < self._resume and not any(self._paces.values()):
+                start += random.uniform(0, 0.1 * (self._resume - now))  # not all at once when the pause ends
+            for kind, amount in (("requests", 1), ("tokens", tokens)):
+                if pace := self._paces[kind]:
+                    slot = max(start, self._free[kind])
+                    self._free[kind] = slot + amount * 60 / (pace * MARGIN)
+                    start = slot
+            return self.epoch, start - now
+
+    def settle(self, unused_tokens: int) -> None:
+        """Give back what a finished request had booked and not used."""
+        with self._lock:
+            if pace := self._paces["tokens"]:
+                self._free["tokens"] -= unused_tokens * 60 / (pace * MARGIN)
+
+    def pause(self, wait: float) -> None:
+        """Nobody sends for `wait` seconds; every booking made before is void."""
+        with self._lock:
+            resume = time.monotonic() + wait
+            if resume > self._resume:
+                self._resume, self.epoch = resume, self.epoch + 1
+                self._free = dict.fromkeys(self._free, resume)
+
+    def heed(self, headers: Mapping[str, str]) -> None:
+        """Take over the endpoint's own limits, where its headers describe one per minute."""
+        for kind, own in self.limits.items():
+            try:
+                limit = float(headers[f"x-ratelimit-limit-{kind}"])
+                used = limit - float(headers[f"x-ratelimit-remaining-{kind}"])
+            except (KeyError, ValueError):
+                continue
+            reset = seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
+            if limit > 0 and reset * limit <= MINUTE_LIMIT * max(used, 1):
+                with self._lock:
+                    self._paces[kind] = min(own or limit, limit)

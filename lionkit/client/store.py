@@ -1,0 +1,177 @@
+"""The call store: one SQLite file that holds every reply that was paid for, and the account of what was spent.
+
+Write-ahead logging, one transaction a reply, so a killed process loses nothing that was committed. A call is
+claimed before it is sent: a second kernel on the same run leaves it alone, and its upper bound counts against the
+budget until it is settled. Claims of a dead kernel (its lock file is free) are settled at that bound, since
+nobody knows whether they were billed. Holds no API key; not meant for network file systems without locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lionkit.client.calls import Completion, Usage
+from lionkit.errors import LionkitError
+
+SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, status TEXT, text TEXT, error TEXT, prompt_tokens INTEGER,
+    completion_tokens INTEGER, reasoning_tokens INTEGER, model TEXT, sent TEXT, stored_at REAL);
+CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT, prompt_tokens INTEGER, completion_tokens INTEGER);
+CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, batch_id TEXT);
+CREATE TABLE IF NOT EXISTS ledger (id INTEGER PRIMARY KEY CHECK (id = 1), prompt_tokens INTEGER,
+    completion_tokens INTEGER, reasoning_tokens INTEGER);
+INSERT OR IGNORE INTO ledger VALUES (1, 0, 0, 0);
+"""
+COLUMNS = "key, status, text, error, prompt_tokens, completion_tokens, reasoning_tokens, model"
+
+
+class Store:
+    """`with Store(path) as store`; used by one thread at a time. `read_only` for replay."""
+
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
+        self.path, self.owner = Path(path), ""
+        self._lock: FileLock | None = None
+        with self._reported():
+            if read_only:
+                if not self.path.exists():
+                    raise LionkitError(f"there is no call store at {path}: run live once, then replay")
+                mode = "mode=ro" if os.access(self.path.parent, os.W_OK) else "immutable=1"
+                self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+                self._db.executescript(SCHEMA)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(LionkitError), self._reported():
+            if self._lock is not None:
+                self._bury(self.owner)
+        if self._lock is not None:
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._db.close()
+
+    def find(self, keys: Iterable[str]) -> dict[str, Completion]:
+        """The stored replies among `keys`, as cached completions."""
+        sql = f"SELECT {COLUMNS} FROM calls WHERE key IN (SELECT value FROM json_each(?))"
+        with self._reported():
+            return {row[0]: _completion(row) for row in self._db.execute(sql, (json.dumps(list(keys)),))}
+
+    def join(self) -> None:
+        """Show the other kernels that this one is alive, and settle what dead ones left."""
+        self.owner = uuid.uuid4().hex[:12]
+        self._lock = self._lock_of(self.owner)
+        self._lock.acquire()
+        with self._transaction():
+            self._db.execute("INSERT INTO owners VALUES (?)", (self.owner,))
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Settle the claims of kernels that are gone."""
+        with self._reported():
+            owners = [o for (o,) in self._db.execute("SELECT owner FROM owners WHERE owner != ?", (self.owner,))]
+        for owner in owners:
+            lock = self._lock_of(owner)
+            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+                self._bury(owner)
+                Path(lock.lock_file).unlink(missing_ok=True)
+
+    def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool]) -> Completion | str:
+        """The reply if it is there by now, else `claimed`, `taken` (another kernel is asking), `wait` (the budget may
+        allow it once calls in flight are settled) or `over` (it will not).
+        """
+        with self._transaction():
+            if row := self._db.execute(f"SELECT {COLUMNS} FROM calls WHERE key = ?", (key,)).fetchone():
+                return _completion(row)
+            if self._db.execute("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone():
+                return "taken"
+            sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), COUNT(*) FROM claims"
+            asked, written, others = self._db.execute(sql).fetchone()
+            if not fits(self.spent() + Usage(int(asked), int(written)) + most):
+                return "wait" if others else "over"
+            row = (key, self.owner, most.prompt_tokens, most.completion_tokens)
+            self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?)", row)
+        return "claimed"
+
+    def put(self, reply: Completion, sent: str) -> None:
+        """Keep a reply with the settings it was sent with, settle its claim, and enter its tokens in the account."""
+        u = reply.usage
+        row = (reply.call_id, reply.status, _text(reply.text), _text(reply.error))
+        row += (u.prompt_tokens, u.completion_tokens, u.reasoning_tokens, reply.model, sent, time.time())
+        with self._transaction():
+            self._db.execute(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * len(row))})", row)
+            self._settle(reply.call_id, u)
+
+    def release(self, key: str, paid: Usage) -> None:
+        """Give a claim up without a reply; `paid` is what the attempt cost all the same."""
+        with self._transaction():
+            self._settle(key, paid)
+
+    def spent(self) -> Usage:
+        """Everything the run has paid for so far."""
+        with self._reported():
+            row = self._db.execute("SELECT prompt_tokens, completion_tokens, reasoning_tokens FROM ledger").fetchone()
+        return Usage(*row)
+
+    def _settle(self, key: str, paid: Usage) -> None:
+        self._db.execute("DELETE FROM claims WHERE key = ?", (key,))
+        sql = "UPDATE ledger SET prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?,"
+        values = (paid.prompt_tokens, paid.completion_tokens, paid.reasoning_tokens)
+        self._db.execute(f"{sql} reasoning_tokens = reasoning_tokens + ?", values)
+
+    def _bury(self, owner: str) -> None:
+        with self._transaction():
+            claims = "SELECT key, prompt_tokens, completion_tokens FROM claims WHERE owner = ?"
+            for key, asked, written in self._db.execute(claims, (owner,)).fetchall():
+                self._settle(key, Usage(asked, written))
+            self._db.execute("DELETE FROM owners WHERE owner = ?", (owner,))
+
+    def _lock_of(self, owner: str) -> FileLock:
+        return FileLock(self.path.with_name(f"{self.path.name}.{owner}.lock"), thread_local=False)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reported():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """SQLite's and the system's complaints as one line each; what is stored stays whole."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            problem, remedy = str(error), "see that the folder can be written and the file is a call store"
+            if "full" in problem or "No space" in problem:
+                problem, remedy = "the disk is full", "free some space and run again; what was stored is whole"
+            raise LionkitError(f"call store {self.path}: {problem}: {remedy}") from None
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # lone surrogates are no text, and SQLite refuses them
+
+
+def _completion(row: tuple) -> Completion:
+    key, status, text, error, asked, written, reasoned, model = row
+    return Completion(status, text, Usage(asked, written, reasoned), True, error, key, model)
