@@ -183,8 +183,8 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
                 novelty=config.novelty, seed=config.seed, iteration=iteration, model=config.generator_model or None,
                 temperature=config.generator_temperature, max_tokens=config.generator_max_tokens,
             )  # fmt: skip
-        except StageStopped as stopped:
-            records.write_jsonl(folder / "candidates.jsonl", getattr(stopped, "candidates", []))
+        except generator.GenerationStopped as stopped:
+            records.write_jsonl(folder / "candidates.jsonl", stopped.generation.candidates)
             raise
         records.write_jsonl(folder / "candidates.jsonl", made.candidates)
         records.write_jsonl(folder / "train.jsonl", made.instructions)
@@ -208,7 +208,8 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
         verdicts = _compare(run, roles, items, adapter, iteration, folder, model=config.judge_model)
         total = evaluate.relative_score(verdicts)
         answers = [records.read_jsonl(folder / f"{who}.jsonl", Response) for who in ("teacher", "student")]
-        return {"relative_score": total.score, "scored": total.scored, "unscored": total.unscored,
+        relative = total.score if total.scored else None  # JSON has no NaN
+        return {"relative_score": relative, "scored": total.scored, "unscored": total.unscored,
                 "exact_match": evaluate.exact_match(*answers)}  # fmt: skip
 
     inputs = {"heldout": items, "judge": _referee_key(config, config.judge_model), "adapter": _adapter_digest(adapter),

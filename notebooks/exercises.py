@@ -1,0 +1,119 @@
+"""Checks for the exercises at the end of each notebook: each takes the reader's function and says what it got wrong.
+
+A check prints one line and never raises, so that a notebook with unsolved exercises still runs to its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+NAN = float("nan")
+
+
+def _check(name: str, function: Callable[..., Any], cases: list[tuple[tuple[Any, ...], Any]]) -> bool:
+    for arguments, wanted in cases:
+        try:
+            got = function(*arguments)
+        except Exception as error:  # the reader's own code: any error is an answer to show
+            got = f"{type(error).__name__}: {error}"
+        if got is None and wanted is not None:
+            print(f"{name}: not written yet")
+            return False
+        close = isinstance(wanted, float) and isinstance(got, int | float) and math.isclose(got, wanted, abs_tol=1e-9)
+        if got != wanted and not close:
+            print(f"{name}{arguments}: expected {wanted!r}, got {got!r}")
+            return False
+    print(f"{name}: correct")
+    return True
+
+
+def check_gap(function: Callable[..., Any]) -> bool:
+    return _check("gap", function, [(((8, 6), (9, 5)), 3.0), (((5, 8), (7, 4)), 0.0), (((8, 6), (9, None)), None)])
+
+
+def check_dollars(function: Callable[..., Any]) -> bool:
+    return _check("dollars", function, [((1_000_000, 0, 0.15, 0.6), 0.15), ((2000, 500, 1.0, 4.0), 0.004)])
+
+
+def check_no_input(function: Callable[..., Any]) -> bool:
+    cases = [("", ""), ("N/A", ""), ("n/a", ""), ("<noinput>", ""), ("<NoInput>", ""), ("None of them", "None of them")]
+    return _check("no_input", function, [((text,), wanted) for text, wanted in cases])
+
+
+def check_spread(function: Callable[..., Any]) -> bool:
+    def sizes(groups: dict[str, list[int]], size: int) -> Any:
+        chosen = function(groups, size)
+        return None if chosen is None else sorted(sum(x in group for x in chosen) for group in groups.values())
+
+    groups = {"a": [1, 2, 3, 4], "b": [5, 6, 7], "c": [8]}
+    return _check("spread", sizes, [((groups, 3), [1, 1, 1]), ((groups, 5), [1, 2, 2]), ((groups, 8), [1, 3, 4])])
+
+
+def check_labels_for(function: Callable[..., Any]) -> bool:
+    return _check("labels_for", function, [(([5, 6, 7], [8, 9], 2), [-100, -100, -100, 8, 9, 2]), (([5], [], 2), [-100, 2])])
+
+
+def check_mean_loss(function: Callable[..., Any]) -> bool:
+    return _check("mean_loss", function, [(([(10.0, 5), (1.0, 1)],), 11 / 6), (([(4.0, 4)],), 1.0)])
+
+
+def check_label(function: Callable[..., Any]) -> bool:
+    cases = [(1.0, 1.0, "hard"), (0.9, 1.0, "easy"), (-3.0, 1.0, "easy"), (NAN, 1.0, "undecided"), (0.0, 0.0, "hard")]
+    return _check("label", function, [((gap, tau), wanted) for gap, tau, wanted in cases])
+
+
+def check_seat_bias(function: Callable[..., Any]) -> bool:
+    fair, biased = [(8, 6, 8, 6), (7, 7, 7, 7)], [(9, 5, 7, 7), (8, 6, 6, 8)]
+    print("(a row is teacher and student with the teacher first, then teacher and student with the student first)")
+    return _check("seat_bias", function, [((fair,), 0.0), ((biased,), 2.0)])
+
+
+def check_scores(function: Callable[..., Any]) -> bool:
+    text = "Score of answer 1: {}\nScore of answer 2: {}"
+    cases = [((8, 6), (8.0, 6.0)), (("7.5", "10"), (7.5, 10.0)), ((85, 6), (None, 6.0)), ((0, "N/A"), (None, None))]
+    return _check("scores", function, [((text.format(*pair),), wanted) for pair, wanted in cases])
+
+
+def check_rouge_l_f1(function: Callable[..., Any]) -> bool:
+    a = "sort the words pear fig".split()
+    cases = [((a, a), 1.0), ((a, "sort the words apple".split()), 2 * 3 / 9), ((a, ["none"]), 0.0)]
+    return _check("rouge_l_f1", function, cases)
+
+
+def check_not_self_contained(function: Callable[..., Any]) -> bool:
+    cases = [("Summarise the text above.", True), ("Translate the passage below.", True), ("Add 2 and 3.", False),
+             ("Name a bird that flies above the clouds.", False)]  # fmt: skip
+    return _check("not_self_contained", function, [((text,), wanted) for text, wanted in cases])
+
+
+def check_interleave(function: Callable[..., Any]) -> bool:
+    cases = [((["h1", "h2"], ["e1", "e2"]), ["h1", "e1", "h2", "e2"]), ((["h1"], ["e1", "e2", "e3"]), ["h1", "e1", "e2", "e3"])]
+    return _check("interleave", function, cases)
+
+
+def check_should_stop(function: Callable[..., Any]) -> bool:
+    cases = [(([0.3, 0.5, 0.6], 2), False), (([0.3, 0.6, 0.5, 0.6], 2), True), (([0.6, 0.5], 2), False)]
+    return _check("should_stop", function, cases)
+
+
+def check_relative_score(function: Callable[..., Any]) -> bool:
+    return _check("relative_score", function, [(([(8, 4), (10, 5)],), 0.5), (([(8, 8), (None, 9), (9, None)],), 1.0)])
+
+
+def check_bootstrap(function: Callable[..., Any]) -> bool:
+    def width(values: list[float], draws: int, seed: int) -> Any:
+        found = function(values, draws, seed)
+        return None if found is None else bool(found[0] <= sum(values) / len(values) <= found[1] and found[1] > found[0])
+
+    return _check("bootstrap", width, [(([1.0, 2.0, 3.0, 4.0] * 5, 500, 0), True)])
+
+
+def check_hardest(function: Callable[..., Any]) -> bool:
+    return _check("hardest", function, [(({"a": 1.0, "b": 3.0, "c": NAN, "d": 3.0}, 3), ["b", "d", "a"])])
+
+
+def check_root(function: Callable[..., Any]) -> bool:
+    parents = {"s": "", "a": "s", "b": "a"}
+    return _check("root", function, [((parents, "b"), "s"), ((parents, "s"), "s")])

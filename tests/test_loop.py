@@ -1,0 +1,204 @@
+"""The loop on a student that learns by rote: what the stages promise each other, however they are cut short."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lionkit import loop, pools, records
+from lionkit.client import ChatClient
+from lionkit.errors import StageChanged, StageMissing, StageStopped
+from lionkit.records import Instruction, Response, Verdict
+from lionkit.run import Run, open_run
+from lionkit.sandbox import app
+from lionkit.sandbox.families import solve
+
+
+@dataclass
+class RoteReport:
+    rows: int
+
+    def counts(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+
+@dataclass
+class RoteAnswer:
+    text: str
+    cut: bool = False
+
+
+@dataclass
+class RoteStudent:
+    """Stands for the `student` module: its weights are the list of families it was trained on."""
+
+    calls: list[str] = field(default_factory=list)
+
+    def load(self, model: str, *, adapter: Path | None, **options: Any) -> set[str]:
+        return set() if adapter is None else set(json.loads((adapter / "adapter_model.safetensors").read_text()))
+
+    def train(self, student: set[str], pairs: list[tuple[str, str]], *, out: Path, **options: Any) -> RoteReport:
+        self.calls.append("train")
+        for text, answer in pairs:
+            family, right = solve(text) or pytest.fail("trained on what the key does not know")
+            assert answer == right
+            if family.name[0] in "cfop":  # learns about half of the families
+                student.add(family.name)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "adapter_model.safetensors").write_text(json.dumps(sorted(student)))
+        return RoteReport(len(pairs))
+
+    def respond(self, student: set[str], texts: list[str], **options: Any) -> list[RoteAnswer]:
+        self.calls.append("respond")
+        known = [solve(text) for text in texts]
+        return [RoteAnswer(k[1]) if k and k[0].name in student else RoteAnswer("no idea", cut=True) for k in known]
+
+
+def roles(run: Run, **faults: Any) -> loop.Roles:
+    return loop.Roles(ChatClient(run.config.api, run.store, app=app.create_app(**faults)), RoteStudent())
+
+
+@pytest.fixture
+def run() -> Run:
+    return open_run("r", preset="smoke")
+
+
+def files(run: Run) -> dict[str, bytes]:
+    found = {str(p.relative_to(run.path)): p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    return {
+        name: data for name, data in found.items() if not name.startswith(("calls.sqlite", "provenance", "summary"))
+    }
+
+
+def test_pools_are_conserved_over_iterations(run: Run) -> None:
+    summary = loop.run_all(run, roles(run))
+    config, rows = run.config, summary["iterations"]
+    assert [row["iteration"] for row in rows] == [0, 1, 2]
+    new = config.hard_size + config.easy_size
+    assert [row["train_pool"] for row in rows] == [0, config.train_size, new]
+    assert [row["cache_pool"] for row in rows] == [config.train_size, config.train_size, config.train_size + new]
+    for row in rows:
+        assert row["hard"] + row["easy"] + row["undecided"] == row["cache_pool"]
+    assert rows[0]["exact_match"] == 0
+    assert rows[1]["exact_match"] > 0.3
+    assert rows[1]["relative_score"] > rows[0]["relative_score"] + 0.25
+
+
+def test_held_out_is_never_learned_from(run: Run) -> None:
+    loop.run_all(run, roles(run))
+    held = {i.text for i in loop.held_out(run)}
+    assert len(held) == run.config.heldout_size
+    for iteration in (1, 2, 3):
+        for pool in loop.pools_for(run, iteration):
+            assert not held & {i.text for i in pool}
+
+
+def test_train_pool_is_replaced_and_cache_pool_grows(run: Run) -> None:
+    loop.run_all(run, roles(run))
+    first, second, third = (loop.pools_for(run, n) for n in (1, 2, 3))
+    assert second.cache == [*first.cache, *second.train]
+    assert third.cache == [*second.cache, *third.train]
+    sides = pools.split_by_gap(
+        *(lambda d: (d.instructions, d.verdicts))(loop.read_discrimination(run, 1)), run.config.tau
+    )
+    hard, easy = ({i.id for i in side} for side in (sides.hard, sides.easy))
+    for item in second.train:
+        assert item.parent in (hard if item.source == "hard" else easy)
+        assert item.iteration == 1
+    assert [i.source for i in second.train].count("hard") == run.config.hard_size
+
+
+def test_a_second_run_asks_nobody_and_trains_nothing(run: Run) -> None:
+    loop.run_all(run, roles(run))
+    before = files(run)
+    server = app.create_app()
+    again = loop.Roles(ChatClient(run.config.api, run.store, app=server), RoteStudent())
+    loop.run_all(run, again)
+    assert again.student.calls == []
+    assert server.state.accounts.requests == 0
+    assert files(run) == before
+
+
+def test_cut_short_anywhere_it_ends_the_same(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    loop.run_all(run, roles(run))
+    monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / "cut"))
+    cut = open_run("r", preset="smoke")
+    real, left = records.write_text, 0
+
+    def write(path: Any, text: str) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        real(path, text)
+
+    monkeypatch.setattr(records, "write_text", write)
+    for attempt in range(60):
+        left = 5 + attempt % 3  # enough for any one stage, so that every attempt gets on
+        try:
+            loop.run_all(cut, roles(cut))
+            break
+        except KeyboardInterrupt:
+            continue
+    assert attempt > 5
+    assert files(cut) == files(run)
+
+
+def test_changed_settings_are_said_not_mixed(run: Run) -> None:
+    loop.imitate(run, roles(run), 1)
+    other = Run(run.path, open_run("other", preset="smoke", student={"rank": 4}).config)
+    with pytest.raises(StageChanged, match="student changed"):
+        loop.imitate(other, roles(run), 1)
+
+
+def test_out_of_order(run: Run) -> None:
+    with pytest.raises(StageMissing, match="run notebook 02_imitation first"):
+        loop.discriminate(run, roles(run), 1)
+    with pytest.raises(StageMissing, match="run notebook 03_discrimination first"):
+        loop.generate(run, roles(run), 1)
+
+
+def test_a_referee_that_cannot_be_read_ends_as_undecided_and_stops_cleanly(run: Run) -> None:
+    def mumble(messages: list[dict[str, str]], **options: Any) -> str:
+        return "I like them both." if "referee" in messages[0]["content"] else solve(messages[-1]["content"])[1]  # type: ignore[index]
+
+    mumbling = roles(run, answer=mumble)
+    loop.imitate(run, mumbling, 1)
+    found = loop.discriminate(run, mumbling, 1)
+    assert run.result(1, "discrimination") == {"hard": 0, "easy": 0, "undecided": len(found.instructions)}
+    assert all(v.teacher_first.reply == "I like them both." and v.reason for v in found.verdicts)
+    with pytest.raises(StageStopped, match=r"hard"):
+        loop.generate(run, mumbling, 1)
+    assert records.read_jsonl(run.folder(1, "discrimination") / "verdicts.jsonl", Verdict) == found.verdicts
+    scored = loop.score(run, mumbling, 1)
+    assert scored["relative_score"] is None
+    assert scored["unscored"] == run.config.heldout_size
+    assert "NaN" not in (run.folder(1, "evaluation") / "done.json").read_text()
+
+
+def test_answers_that_cannot_be_trained_on(run: Run) -> None:
+    body = {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
+    refusing = roles(run, answer=lambda messages, **options: (400, body))
+    with pytest.raises(StageStopped, match=r"none of the teacher's 48 answers"):
+        loop.imitate(run, refusing, 1)
+    kept = records.read_jsonl(run.folder(1, "imitation") / "teacher.jsonl", Response)
+    assert len(kept) == 48
+    assert not run.done(1, "imitation")
+
+
+def test_seed_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("".join(json.dumps({"instruction": f"Add these numbers: {n}, 3"}) + "\n" for n in [*range(30), 7]))
+    mine = open_run("mine", preset="smoke", seed_file=str(path), train_size=20, heldout_size=5)
+    train, cache = loop.prepare(mine)
+    assert len(train) == 20
+    assert train == cache
+    assert mine.result(0, "pools") == {"read": 31, "duplicates": 1, "train": 20, "heldout": 5}
+    path.write_text(json.dumps({"instruction": "Add these numbers: 1, 1"}) + "\n")
+    with pytest.raises(StageChanged, match="seed_file changed"):
+        loop.prepare(mine)
+    assert isinstance(train[0], Instruction)
