@@ -1,0 +1,143 @@
+"""Every notebook: runs alone in order in its own kernel, keeps the conventions, and its exercises can be solved.
+
+Notebooks are found by glob, so that none can be forgotten. They run once a session, on the small profile.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbformat
+import pytest
+
+from lionkit import loop, notebooks
+from lionkit.errors import LionkitError
+from lionkit.run import Run, open_run
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = notebooks.find()
+NAMES = [path.stem for path in PATHS]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+EXERCISES, SOLUTIONS = load(ROOT / "notebooks/exercises.py"), load(ROOT / "notebooks/solutions/solutions.py")
+
+
+@pytest.fixture(scope="session")
+def executed(student_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All notebooks, executed in order on one smoke run; what they said on the way; the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIONKIT_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("LIONKIT_PRESET", "smoke")
+        patch.delenv("OPENAI_API_KEY", raising=False)
+        patch.delenv("OPENAI_BASE_URL", raising=False)
+        run = open_run("demo")
+        out = run.path / "notebooks"
+        copies = {path.stem: notebooks.execute(path, out) for path in PATHS}
+        return {"run": run, "copies": copies, "summary": json.loads(loop.write_summary(run).read_text())}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_and_shows_something(executed: dict[str, Any], name: str) -> None:
+    copy = nbformat.read(executed["copies"][name], as_version=4)
+    outputs = [output for cell in copy.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert len(outputs) >= 4
+    assert not [o for o in outputs if o.output_type == "error"]
+    first = "".join(o.get("text", "") for o in copy.cells[1].outputs)
+    assert "offline mode" in first
+    assert "rules, not a language model" in first
+    page = executed["copies"][name].with_suffix(".html").read_text()
+    assert "Loading widget" not in page
+    assert re.search(r"<script[^>]+src=.http", page) is None  # the page needs no network
+
+
+def test_summary_of_the_run(executed: dict[str, Any]) -> None:
+    rows, config = executed["summary"]["iterations"], executed["run"].config
+    assert [row["iteration"] for row in rows] == list(range(config.iterations + 1))
+    for row in rows:
+        assert row["hard"] + row["easy"] + row["undecided"] == row["cache_pool"]
+        assert 0 < row["relative_score"] <= 1.2
+        assert 0 <= row["exact_match"] <= 1
+    assert executed["summary"]["seconds"] > 0
+
+
+def test_no_weight_of_the_run_is_nan(executed: dict[str, Any]) -> None:
+    from safetensors.numpy import load_file
+
+    run: Run = executed["run"]
+    adapters = list(run.path.rglob("adapter_model.safetensors"))
+    assert len(adapters) == run.config.iterations
+    for adapter in adapters:
+        for name, tensor in load_file(adapter).items():
+            assert abs(tensor.astype("float64")).max() < 1e4, name  # false for NaN and inf
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_conventions(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds[:2] == ["markdown", "code"]
+    first = notebook.cells[0].source
+    assert "**The question.**" in first
+    assert re.search(r"minutes? .*· \$0", first)
+    assert "open_run()" in notebook.cells[1].source
+    assert "## Exercises" in "".join(c.source for c in notebook.cells[-3:])
+    assert "Solutions" in notebook.cells[-1].source
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 25
+        else:
+            assert len(cell.source.split()) <= 130
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_what_is_committed_is_clean(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    assert path.stat().st_size < 300_000
+    assert "widgets" not in notebook.metadata
+    assert notebooks.WIDGET_MIME not in text
+    assert re.search(r"/(home|root|tmp|work|Users)/", text) is None
+    assert re.search(r"sk-[A-Za-z0-9_-]{8,}", text) is None
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "outputs come from one clean run"
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+def test_links_lead_somewhere() -> None:
+    for path in PATHS:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert target.startswith("https://arxiv.org/") or (path.parent / target).is_file(), (path.name, target)
+
+
+@pytest.mark.parametrize("name", [n for n in dir(EXERCISES) if n.startswith("check_")])
+def test_exercises_can_be_solved_and_can_fail(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check = getattr(EXERCISES, name)
+    assert check(getattr(SOLUTIONS, name.removeprefix("check_")))
+    assert not check(lambda *arguments: None)
+    assert not check(lambda *arguments: "wrong")
+    assert "correct" in capsys.readouterr().out
+    assert any(f"exercises.{name}(" in path.read_text() for path in PATHS)
+
+
+def test_out_of_order_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIONKIT_PRESET", "smoke")
+    path = next(p for p in PATHS if p.stem.startswith("04"))
+    with pytest.raises(LionkitError, match=r"StageMissing: discrimination of iteration 1 .*run notebook 03_") as caught:
+        notebooks.execute(path, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in (tmp_path / "out" / path.name).read_text()
