@@ -104,14 +104,13 @@ def test_record_readers_import_no_torch_and_no_openai() -> None:
     assert out.split() == ["False", "False"]
 
 
-def test_packages_and_dependencies_are_declared() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    declared = set(project["tool"]["setuptools"]["packages"])
-    found = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("__init__.py")}
-    assert declared == found
+def test_dependencies_are_pinned_and_data_files_are_packaged() -> None:
     pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] not in "#-"]
     assert all("==" in line for line in pinned)
     assert "torch==2.13.0" in pinned
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    data = {f"*{p.suffix}" for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert data <= set(patterns)
 
 
 def test_too_old_a_python_is_one_line(tmp_path: Path) -> None:
