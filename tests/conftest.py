@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +28,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the shared records are not at {folder} (set LIONKIT_DATA)")
     return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Where LIONKIT_NO_SKIPS is set (CI), a skip that the machine could have avoided is a failure."""
+    report = yield
+    if report.skipped and os.environ.get("LIONKIT_NO_SKIPS") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if item.get_closest_marker("gpu") is None and "shared records" not in reason:
+            report.outcome, report.longrepr = "failed", f"skipped where skips are forbidden: {reason}"
+    return report
