@@ -1,0 +1,60 @@
+"""Figures of the loop, checked by the data they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from lionkit.plots import loop as plots
+
+TABLE = pd.DataFrame(
+    {"iteration": [0, 1, 2], "relative_score": [0.3, 0.7, 0.75], "exact_match": [0.0, 0.5, 0.55],
+     "hard": [10, 4, 5], "easy": [0, 5, 7], "undecided": [0, 1, 0]}
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_windows() -> Iterator[None]:
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+def test_scores_are_percent_by_iteration() -> None:
+    ax = plots.scores(TABLE)
+    lines = {line.get_label(): list(line.get_ydata()) for line in ax.get_lines()}
+    assert lines["relative score"] == pytest.approx([30, 70, 75])
+    assert lines["exact match"] == pytest.approx([0, 50, 55])
+    assert [tick for tick in ax.get_xticks()] == [0, 1, 2]
+
+
+def test_sides_add_up_to_the_pool() -> None:
+    ax = plots.pool_sides(TABLE)
+    heights = [[bar.get_height() for bar in bars] for bars in ax.containers]
+    assert heights == [[10, 4, 5], [0, 5, 7], [0, 1, 0]]
+    tops = [bar.get_y() + bar.get_height() for bar in ax.containers[-1]]
+    assert tops == [10, 10, 12]
+
+
+def test_loss_by_step() -> None:
+    [line] = plots.loss([3.0, 2.0, 1.5], label="iteration 1").get_lines()
+    assert list(line.get_xdata()) == [1, 2, 3]
+    assert list(line.get_ydata()) == [3.0, 2.0, 1.5]
+
+
+def test_given_axes_are_used_and_nothing_else_is_made() -> None:
+    _, ax = plt.subplots()
+    for draw in (lambda: plots.loss([1.0], ax=ax), lambda: plots.scores(TABLE, ax=ax), lambda: plots.pool_sides(TABLE, ax=ax),
+                 lambda: plots.method(ax=ax)):  # fmt: skip
+        assert draw() is ax
+    assert len(plt.get_fignums()) == 1
+
+
+def test_the_method_names_its_stages() -> None:
+    words = " ".join(text.get_text() for text in plots.method().texts)
+    for stage in ("Imitation", "Discrimination", "Generation", "train pool", "cache pool"):
+        assert stage in words
