@@ -29,7 +29,7 @@ def test_scores_are_percent_by_iteration() -> None:
     lines = {line.get_label(): list(line.get_ydata()) for line in ax.get_lines()}
     assert lines["relative score"] == pytest.approx([30, 70, 75])
     assert lines["exact match"] == pytest.approx([0, 50, 55])
-    assert [tick for tick in ax.get_xticks()] == [0, 1, 2]
+    assert list(ax.get_xticks()) == [0, 1, 2]
 
 
 def test_sides_add_up_to_the_pool() -> None:
@@ -48,9 +48,8 @@ def test_loss_by_step() -> None:
 
 def test_given_axes_are_used_and_nothing_else_is_made() -> None:
     _, ax = plt.subplots()
-    for draw in (lambda: plots.loss([1.0], ax=ax), lambda: plots.scores(TABLE, ax=ax), lambda: plots.pool_sides(TABLE, ax=ax),
-                 lambda: plots.method(ax=ax)):  # fmt: skip
-        assert draw() is ax
+    for draw, *arguments in ((plots.loss, [1.0]), (plots.scores, TABLE), (plots.pool_sides, TABLE), (plots.method,)):
+        assert draw(*arguments, ax=ax) is ax
     assert len(plt.get_fignums()) == 1
 
 
