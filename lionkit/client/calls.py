@@ -76,6 +76,17 @@ class Completion:
     model: str
 
 
+@dataclass
+class Call:
+    """One distinct request of a map, and its bad luck so far."""
+
+    key: str
+    request: ChatRequest
+    model: str
+    failures: int = 0
+    limited: int = 0
+
+
 def endpoint(config: ApiConfig) -> str:
     """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's."""
     return (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")

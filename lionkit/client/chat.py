@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lionkit.client.calls import ChatRequest, Completion, Usage, call_key, endpoint
+from lionkit.client.calls import Call, ChatRequest, Completion, Usage, call_key, endpoint
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.config import ApiConfig
@@ -49,8 +49,6 @@ class ChatClient:
         A row's own problem is its status. Raises StageStopped for what no other row could escape (key, quota, model,
         URL, budget, disk) and for a call that a replay does not have; what had arrived is stored.
         """
-        from lionkit.client.live import Call
-
         url = endpoint(self.config)
         models = [request.model or self.config.model for request in requests]
         keys = [call_key(request, url, model) for request, model in zip(requests, models)]
@@ -70,7 +68,7 @@ class ChatClient:
         with Store(self.store, read_only=self.replay) as store:
             return store.spent()
 
-    def _ask(self, calls: list[Any], store: Store, progress: bool | str) -> dict[str, Completion]:
+    def _ask(self, calls: list[Call], store: Store, progress: bool | str) -> dict[str, Completion]:
         from lionkit.client.live import Stage, run
         from lionkit.client.wire import connect
 

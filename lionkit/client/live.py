@@ -15,10 +15,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import openai
 
-from lionkit.client.calls import ChatRequest, Completion, Usage, bound, endpoint
+from lionkit.client import batch
+from lionkit.client.calls import Call, Completion, Usage, bound, endpoint
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.client.wire import NOTHING, Outcome, attempt, body_of
@@ -31,17 +33,6 @@ POLL = 0.1
 LONGEST_BACKOFF = 30.0
 PATIENCE = 10
 """Rate-limit answers a call may meet, in multiples of `max_attempts`: they are requests to wait, not failures."""
-
-
-@dataclass
-class Call:
-    """One distinct request of a map, and its bad luck so far."""
-
-    key: str
-    request: ChatRequest
-    model: str
-    failures: int = 0
-    limited: int = 0
 
 
 @dataclass
@@ -71,6 +62,66 @@ class Stage:
         self.problem = self.problem or self.hide(problem)
         self.halted.set()
 
+    async def rest(self, seconds: float) -> None:
+        """Sleep, unless the stage halts."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.halted.wait(), seconds)
+
+    def body(self, call: Call) -> dict[str, Any]:
+        return body_of(call.request, call.model, self.habits.get(call.model, {}))
+
+    def claim(self, call: Call, owner: str = "") -> str:
+        """As `Store.claim`; `done` where the reply was there; no budget for it halts the stage."""
+        state = self.store.claim(call.key, bound(call.request), self.fits, owner)
+        if isinstance(state, Completion):
+            self.done[call.key] = state
+            return "done"
+        if state == "over":
+            self.halt("the budget is used up (a call counts at its longest until it is answered): raise it")
+        return state
+
+    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any]) -> float | None:
+        """Enter an attempt's outcome; seconds to wait before the next one, or None when there is none."""
+        paid = bound(call.request) if outcome.paid is None else outcome.paid
+        self.paid += paid
+        if outcome.replied:
+            self.habits.setdefault(call.model, {})
+        if outcome.kind in ("ok", "truncated", "filtered", "refused"):
+            status, error = cast(Status, outcome.kind), self.hide(outcome.error)
+            reply = Completion(status, outcome.text, paid, False, error, call.key, call.model)
+            self.store.put(reply, json.dumps(sent))
+            self.done[call.key] = reply
+            return None
+        self.store.release(call.key, paid)
+        if outcome.kind == "stop":
+            self.halt(outcome.error)
+            return None
+        if outcome.kind == "adapt":
+            other = "max_completion_tokens" if outcome.text == "max_tokens" else None
+            self.habits.setdefault(call.model, {})[outcome.text] = other
+            return 0.0
+        return self._again(call, outcome)
+
+    def _again(self, call: Call, outcome: Outcome) -> float | None:
+        """After a failed attempt: the wait before the next, or None where the row has failed."""
+        call.failures += outcome.kind == "retry"
+        call.limited += outcome.kind == "limited"
+        most, tries = self.config.max_attempts, call.failures + call.limited
+        spent = call.failures >= most or call.limited >= PATIENCE * most
+        error = f"{outcome.error} (given up after {tries} attempts)" if spent else outcome.error
+        if spent and call.model not in self.habits:
+            self.halt(f"{endpoint(self.config)} gives no reply: {error}: check base_url and the network")
+            return None
+        if spent or outcome.kind == "failed":
+            self.failed += 1
+            self.done[call.key] = Completion("failed", "", NOTHING, False, self.hide(error), call.key, call.model)
+            return None
+        if outcome.wait is not None:
+            self.pacer.pause(outcome.wait)  # for everybody, this call included
+            return 0.0
+        return min(LONGEST_BACKOFF, 0.5 * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+
     def fits(self, usage: Usage) -> bool:
         """Whether so much in all is within the budget."""
         dollars, tokens = self.config.budget_usd, self.config.budget_tokens
@@ -81,44 +132,45 @@ class Stage:
 async def run(stage: Stage, client: openai.AsyncOpenAI) -> None:
     """Ask everything in the queue. Each model's first call goes alone, until one has been answered."""
     stage.loop, stage.task = asyncio.get_running_loop(), asyncio.current_task()
-    if stage.config.stage_timeout:
-        late = f"the stage took longer than its stage_timeout of {stage.config.stage_timeout:g} s"
-        stage.loop.call_later(stage.config.stage_timeout, stage.halt, late)
+    if limit := stage.config.stage_timeout:
+        stage.loop.call_later(limit, stage.halt, f"the stage took longer than its stage_timeout of {limit:g} s")
     async with client:
-        for model in {call.model: None for call in stage.queue if call.model not in stage.habits}:
-            first = next(call for call in stage.queue if call.model == model)
-            stage.queue.remove(first)
-            await _work(stage, client, deque([first]))
-        workers = min(stage.config.concurrency, len(stage.queue))
-        await asyncio.gather(*(_work(stage, client, stage.queue) for _ in range(workers)))
+        try:
+            await batch.run(stage, client, submit=False)
+            for model in {call.model for call in stage.queue} - stage.habits.keys():
+                first = next(call for call in stage.queue if call.model == model)
+                stage.queue.remove(first)
+                await _work(stage, client, deque([first]))
+            await batch.run(stage, client, submit=stage.config.batch)
+            workers = min(stage.config.concurrency, len(stage.queue))
+            await asyncio.gather(*(_work(stage, client, stage.queue) for _ in range(workers)))
+        except LionkitError as error:
+            stage.halt(str(error))
 
 
 async def _work(stage: Stage, client: openai.AsyncOpenAI, queue: deque[Call]) -> None:
     while queue and not stage.halted.is_set():
         call = queue.popleft()
-        try:
-            state = stage.store.claim(call.key, bound(call.request), stage.fits)
-            if isinstance(state, Completion):
-                stage.done[call.key] = state
-            elif state == "over":
-                stage.halt("the budget is used up (a call counts at its longest until it is answered): raise it")
-            elif state == "claimed":
-                await _attempt(stage, client, queue, call)
-            else:
-                queue.append(call)
-                await _rest(stage, POLL)
-                stage.store.sweep()
-        except LionkitError as error:
-            stage.halt(str(error))
+        state = stage.claim(call)
+        if state == "claimed":
+            wait = await _attempt(stage, client, call)
+            if wait is not None:
+                await stage.rest(wait)
+                queue.appendleft(call)
+        elif state != "done":
+            queue.append(call)
+            await stage.rest(POLL)
+            stage.store.sweep()
 
 
-async def _attempt(stage: Stage, client: openai.AsyncOpenAI, queue: deque[Call], call: Call) -> None:
-    """Send a claimed call once and settle it; one that has to be sent again goes back into the queue."""
-    most, habits = bound(call.request), stage.habits.get(call.model, {})
-    body, tokens = body_of(call.request, call.model, habits), most.prompt_tokens // 4 + most.completion_tokens
+async def _attempt(stage: Stage, client: openai.AsyncOpenAI, call: Call) -> float | None:
+    """Send a claimed call once and settle it; as `Stage.settle`."""
+    body, most = stage.body(call), bound(call.request)
+    tokens = most.prompt_tokens // 4 + most.completion_tokens
     try:
         if not await _admitted(stage, tokens):
-            return stage.store.release(call.key, NOTHING)
+            stage.store.release(call.key, NOTHING)
+            return None
         try:
             outcome = await attempt(client, body, stage.config, str(call.request.slot) if stage.local else "")
         finally:
@@ -126,67 +178,18 @@ async def _attempt(stage: Stage, client: openai.AsyncOpenAI, queue: deque[Call],
     except asyncio.CancelledError:
         stage.store.release(call.key, most)  # nobody knows whether it was billed
         raise
-    paid = most if outcome.paid is None else outcome.paid
-    stage.paid += paid
     stage.pacer.heed(outcome.headers)
-    stage.pacer.settle(tokens - paid.total_tokens)
-    if outcome.replied:
-        stage.habits.setdefault(call.model, {})
-    if outcome.kind in ("ok", "truncated", "filtered", "refused"):
-        sent = {name: value for name, value in body.items() if name != "messages"}
-        reply = _completion(call, outcome.kind, outcome.text, paid, stage.hide(outcome.error))
-        stage.store.put(reply, json.dumps(sent))
-        stage.done[call.key] = reply
-        return
-    stage.store.release(call.key, paid)
-    if outcome.kind == "stop":
-        return stage.halt(outcome.error)
-    if outcome.kind == "adapt":
-        new = "max_completion_tokens" if outcome.text == "max_tokens" else None
-        stage.habits.setdefault(call.model, {})[outcome.text] = new
-    elif not await _retry(stage, call, outcome):
-        return
-    queue.appendleft(call)
-
-
-async def _retry(stage: Stage, call: Call, outcome: Outcome) -> bool:
-    """Wait before the next attempt; False where there is none left: the row has failed."""
-    most = stage.config.max_attempts
-    call.failures += outcome.kind == "retry"
-    call.limited += outcome.kind == "limited"
-    if outcome.kind == "failed" or call.failures >= most or call.limited >= PATIENCE * most:
-        error = outcome.error if outcome.kind == "failed" else f"{outcome.error} (the last of {most} attempts)"
-        if outcome.kind != "failed" and call.model not in stage.habits:
-            stage.halt(f"{endpoint(stage.config)} gives no reply: {error}: check base_url and the network")
-            return False
-        stage.failed += 1
-        stage.done[call.key] = _completion(call, "failed", "", NOTHING, stage.hide(error))
-        return False
-    if outcome.wait is not None:
-        stage.pacer.pause(outcome.wait)
-        return True
-    longest = min(LONGEST_BACKOFF, 0.5 * 2 ** (call.failures + call.limited - 1))
-    await _rest(stage, longest * random.uniform(0.5, 1.0))
-    return True
-
-
-def _completion(call: Call, status: Status, text: str, usage: Usage, error: str) -> Completion:
-    return Completion(status, text, usage, False, error, call.key, call.model)
+    stage.pacer.settle(tokens - (most if outcome.paid is None else outcome.paid).total_tokens)
+    return stage.settle(call, outcome, {name: value for name, value in body.items() if name != "messages"})
 
 
 async def _admitted(stage: Stage, tokens: int) -> bool:
     """Wait for this call's turn; False when the stage was halted meanwhile. Takes a seat."""
     while not stage.halted.is_set():
         epoch, wait = stage.pacer.reserve(tokens)
-        await _rest(stage, wait)
+        await stage.rest(wait)
         while epoch == stage.pacer.epoch and not stage.halted.is_set():
             if stage.seats.acquire(blocking=False):
                 return True
-            await _rest(stage, POLL / 5)
+            await stage.rest(POLL / 5)
     return False
-
-
-async def _rest(stage: Stage, seconds: float) -> None:
-    if seconds > 0:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stage.halted.wait(), seconds)

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -29,7 +30,7 @@ CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, status TEXT, text TEXT, 
     completion_tokens INTEGER, reasoning_tokens INTEGER, model TEXT, sent TEXT, stored_at REAL);
 CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT, prompt_tokens INTEGER, completion_tokens INTEGER);
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, batch_id TEXT);
+CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, owner TEXT, batch_id TEXT);
 CREATE TABLE IF NOT EXISTS ledger (id INTEGER PRIMARY KEY CHECK (id = 1), prompt_tokens INTEGER,
     completion_tokens INTEGER, reasoning_tokens INTEGER);
 INSERT OR IGNORE INTO ledger VALUES (1, 0, 0, 0);
@@ -91,7 +92,7 @@ class Store:
                 self._bury(owner)
                 Path(lock.lock_file).unlink(missing_ok=True)
 
-    def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool]) -> Completion | str:
+    def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool], owner: str = "") -> Completion | str:
         """The reply if it is there by now, else `claimed`, `taken` (another kernel is asking), `wait` (the budget may
         allow it once calls in flight are settled) or `over` (it will not).
         """
@@ -104,14 +105,14 @@ class Store:
             asked, written, others = self._db.execute(sql).fetchone()
             if not fits(self.spent() + Usage(int(asked), int(written)) + most):
                 return "wait" if others else "over"
-            row = (key, self.owner, most.prompt_tokens, most.completion_tokens)
+            row = (key, owner or self.owner, most.prompt_tokens, most.completion_tokens)
             self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?)", row)
         return "claimed"
 
     def put(self, reply: Completion, sent: str) -> None:
         """Keep a reply with the settings it was sent with, settle its claim, and enter its tokens in the account."""
         u = reply.usage
-        row = (reply.call_id, reply.status, _text(reply.text), _text(reply.error))
+        row: tuple[Any, ...] = (reply.call_id, reply.status, _text(reply.text), _text(reply.error))
         row += (u.prompt_tokens, u.completion_tokens, u.reasoning_tokens, reply.model, sent, time.time())
         with self._transaction():
             self._db.execute(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * len(row))})", row)
@@ -121,6 +122,25 @@ class Store:
         """Give a claim up without a reply; `paid` is what the attempt cost all the same."""
         with self._transaction():
             self._settle(key, paid)
+
+    def open_batch(self, token: str, batch_id: str | None = None) -> None:
+        """Note that a batch is about to be submitted, then (with its id) that it was. Its token owns its claims."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (token, self.owner, batch_id))
+
+    def batches(self, keys: Iterable[str]) -> list[tuple[str, str | None]]:
+        """(token, id) of the batches that hold any of the calls; no id: its kernel died while submitting it."""
+        ours = "token IN (SELECT owner FROM claims WHERE key IN (SELECT value FROM json_each(?)))"
+        settled = "(batch_id IS NOT NULL OR owner NOT IN (SELECT owner FROM owners))"
+        sql = f"SELECT token, batch_id FROM batches WHERE {ours} AND {settled}"
+        with self._reported():
+            return self._db.execute(sql, (json.dumps(list(keys)),)).fetchall()
+
+    def close_batch(self, token: str) -> None:
+        """Everything it brought is stored: free the calls that it did not bring."""
+        with self._transaction():
+            self._db.execute("DELETE FROM claims WHERE owner = ?", (token,))
+            self._db.execute("DELETE FROM batches WHERE token = ?", (token,))
 
     def spent(self) -> Usage:
         """Everything the run has paid for so far."""

@@ -34,7 +34,7 @@ TRANSIENT = ("429", "429-wait", "500", "drop", "malformed", "null", "slow")
 UNPARSABLE = "Both answers have their merits, and I would rather not put a number on either."
 
 Answer = Callable[..., "str | tuple[int, dict[str, Any]]"]
-"""`answer(messages, temperature=, slot=, bias=)`: the reply's text, or an HTTP status with a whole JSON body."""
+"""`answer(messages, temperature=, slot=)`: the reply's text, or an HTTP status with a whole JSON body."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,11 @@ def create_app(
     models: Mapping[str, tuple[str, ...]] | None = None,
     key: str | None = None,
     quota: int | None = None,
-    bias: float = 0.0,
     batch_seconds: float = 0.0,
 ) -> Starlette:
     """The server. `answer` defaults to the answer key; `latency` in seconds; `models` maps each name that is served
     to the parameters it refuses (None: every name, nothing refused); `key`, if set, is the only one let in;
-    `quota` is the number of replies before `insufficient_quota`; `bias` is handed to `answer`; a batch is done
-    `batch_seconds` after it was made.
+    `quota` is the number of replies before `insufficient_quota`; a batch is done `batch_seconds` after it was made.
     """
     if answer is None:
         from lionkit.sandbox.answer_key import reply as answer
@@ -106,7 +104,7 @@ def create_app(
         Route("/accounts", lambda request: JSONResponse(asdict(request.app.state.accounts))),
     ]
     app = Starlette(routes=routes)
-    app.state.answer, app.state.faults, app.state.latency, app.state.bias = answer, faults or Faults(), latency, bias
+    app.state.answer, app.state.faults, app.state.latency = answer, faults or Faults(), latency
     app.state.models, app.state.key, app.state.quota = models, key, quota
     app.state.rpm, app.state.rate_headers = requests_per_minute, rate_headers
     app.state.level, app.state.levelled = _burst(requests_per_minute), time.monotonic()
@@ -168,7 +166,7 @@ def _complete(state: Any, body: dict[str, Any], slot: str, fault: str = "") -> t
     for name in state.models[model] if state.models else ():
         if name in body:
             return 400, _fail(f"{name!r} is not supported with this model", "unsupported_parameter", name)
-    text = state.answer(body["messages"], temperature=body.get("temperature", 1.0), slot=slot, bias=state.bias)
+    text = state.answer(body["messages"], temperature=body.get("temperature", 1.0), slot=slot)
     if not isinstance(text, str):
         return text
     text = {"unparsable": UNPARSABLE, "truncated": text[: len(text) // 2]}.get(fault, text)
@@ -203,7 +201,7 @@ def _digest(raw: bytes) -> str:
 
 async def _chat(request: Request) -> Response:
     state, raw = request.app.state, await request.body()
-    response = await _reply(request, state, raw, request.headers.get(SLOT_HEADER, ""))
+    response = await _reply(request, state, raw, request.headers.get(SLOT_HEADER, "0"))
     state.accounts.statuses[response.status_code] += 1
     return response
 
@@ -316,7 +314,7 @@ def _progress(state: Any, name: str) -> dict[str, Any]:
             fault = _draw(state, json.dumps(row["body"]).encode(), row["custom_id"])
             status, body = 500, _fail("a fault on purpose", "server_error")
             if fault in ("", "null", "slow", "truncated", "unparsable"):
-                status, body = _complete(state, row["body"], row["custom_id"].partition(":")[2], fault)
+                status, body = _complete(state, row["body"], row["custom_id"].partition(":")[2] or "0", fault)
             done = {"custom_id": row["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
             (good if status == 200 else bad).append(json.dumps(done))
         for field_name, lines in (("output_file_id", good), ("error_file_id", bad)):
