@@ -2,20 +2,20 @@
 
 Every pair is judged twice, with the answers exchanged, and scores are kept by role and by order, since judges
 favour a seat. A reply that cannot be read is asked for again a bounded number of times; what remains unread is
-undecided, never a number. Reading replies is `scores`' job, their wording that of `prompts`.
+undecided, never a number. How replies are read is in `scores`, how the referee is asked in `prompts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lionkit.prompts import REFEREE_FORMAT, referee_messages
+from lionkit.prompts import REFEREE_FORMAT, Messages, referee_messages
 from lionkit.records import Instruction, Judgement, Response, Verdict
 from lionkit.scores import Scores, Unscored, parse_scores
 
 if TYPE_CHECKING:
-    from lionkit.client import ChatClient, ChatRequest, Completion
+    from lionkit.client import ChatClient, Completion
 
 __all__ = ["Scores", "Unscored", "judge", "parse_scores", "shorten"]
 
@@ -46,29 +46,43 @@ def judge(
     JSON by schema, for endpoints that have it. Raises StageStopped (from the client) when asking cannot go on.
     """
     answers = [{r.instruction_id: r for r in responses} for responses in (teacher, student)]
-    pairs = [(answers[0].get(item.id), answers[1].get(item.id)) for item in instructions]
-    refused = [_not_comparable(*pair) for pair in pairs]
-    prompts: dict[Ask, list[dict[str, str]]] = {}
+    refused: dict[int, str] = {}
+    prompts: dict[Ask, Messages] = {}
     for i, item in enumerate(instructions):
-        if not refused[i]:
-            for order in (0, 1):
-                first, second = (shorten(r.text, max_chars) for r in _seats(pairs[i], order))
-                prompts[i, order] = referee_messages(shorten(item.text, max_chars), first, second, structured)
-    twins = {i for i, order in prompts if order and prompts[i, 0] == prompts[i, 1]}
-    pending = [ask for ask in prompts if not (ask[1] and ask[0] in twins)]
-    replies: dict[Ask, Completion] = {}
-    room = dict.fromkeys(pending, max_tokens)
-    for attempt in range(rounds + 1):
-        requests = [_request(prompts[ask], model, temperature, room[ask], attempt, structured) for ask in pending]
-        label = "referee" if not attempt else f"referee, unread replies again ({attempt} of {rounds})"
-        replies |= zip(pending, client.map(requests, progress=label) if requests else [])
-        pending = [ask for ask in pending if _worth_asking_again(replies[ask])]
-        room |= {ask: 2 * room[ask] for ask in pending if replies[ask].status == "truncated"}
+        by_teacher, by_student = (role.get(item.id) for role in answers)
+        refused[i] = _not_comparable("teacher", by_teacher) or _not_comparable("student", by_student)
+        if by_teacher and by_student and not refused[i]:
+            text, one, two = (shorten(t, max_chars) for t in (item.text, by_teacher.text, by_student.text))
+            prompts[i, 0] = referee_messages(text, one, two, structured)
+            prompts[i, 1] = referee_messages(text, two, one, structured)
+    twins = {i: prompts.pop((i, 1)) for i, order in list(prompts) if order and prompts[i, 0] == prompts[i, 1]}
+    settings = {"model": model, "temperature": temperature, "response_format": REFEREE_FORMAT if structured else None}
+    replies = _ask(client, prompts, max_tokens, rounds, settings)
     replies |= {(i, 1): replies[i, 0] for i in twins}
     return [
         Verdict(item.id, *(_judgement(replies.get((i, order)), order, refused[i]) for order in (0, 1)), iteration)
         for i, item in enumerate(instructions)
     ]
+
+
+def _ask(
+    client: ChatClient, prompts: dict[Ask, Messages], max_tokens: int, rounds: int, settings: dict[str, Any]
+) -> dict[Ask, Completion]:
+    """The last reply to each prompt; a new slot for every round, so that asking again is a new draw."""
+    from lionkit.client import ChatRequest  # here, so that reading replies needs no API library
+
+    replies: dict[Ask, Completion] = {}
+    room = dict.fromkeys(prompts, max_tokens)
+    pending = list(prompts)
+    for attempt in range(rounds + 1):
+        if not pending:
+            break
+        label = f"referee, unread replies again, {attempt} of {rounds}" if attempt else "referee"
+        requests = [ChatRequest(prompts[ask], max_tokens=room[ask], slot=attempt, **settings) for ask in pending]
+        replies |= zip(pending, client.map(requests, progress=label), strict=True)
+        pending = [ask for ask in pending if _worth_asking_again(replies[ask])]
+        room |= {ask: 2 * room[ask] for ask in pending if replies[ask].status == "truncated"}
+    return replies
 
 
 def shorten(text: str, limit: int) -> str:
@@ -79,42 +93,18 @@ def shorten(text: str, limit: int) -> str:
     return f"{text[:head]}\n[... {len(text) - limit} characters left out here to fit ...]\n{text[len(text) - tail :]}"
 
 
-def _seats(pair: tuple[Response | None, Response | None], order: int) -> tuple[Response, Response]:
-    teacher, student = pair
-    assert teacher is not None and student is not None
-    return (student, teacher) if order else (teacher, student)
-
-
-def _request(
-    messages: list[dict[str, str]], model: str | None, temperature: float, room: int, attempt: int, structured: bool
-) -> ChatRequest:
-    from lionkit.client import ChatRequest
-
-    return ChatRequest(
-        messages=messages,
-        model=model,
-        temperature=temperature,
-        max_tokens=room,
-        slot=attempt,
-        response_format=REFEREE_FORMAT if structured else None,
-    )
-
-
-def _not_comparable(teacher: Response | None, student: Response | None) -> str:
-    """Why the pair is not asked; empty when it can be."""
-    for role, response in (("teacher", teacher), ("student", student)):
-        if response is None:
-            return f"there is no {role} response"
-        if response.status != "ok":
-            return f"{role} response {response.status}: {response.reason or 'no reason given'}"
-    return ""
+def _not_comparable(role: str, response: Response | None) -> str:
+    """Why a pair with this response is not asked; empty when it can be."""
+    if response is None:
+        return f"there is no {role} response"
+    return "" if response.status == "ok" else f"{role} response {response.status}: {response.reason or 'no reason'}"
 
 
 def _unread(reply: Completion) -> str:
     """Why the reply is not even parsed; empty when it is whole."""
     if reply.status == "truncated":
         return "the referee's reply was cut at the token limit"
-    return "" if reply.status == "ok" else f"referee call {reply.status}: {reply.error or 'no reason given'}"
+    return "" if reply.status == "ok" else f"referee call {reply.status}: {reply.error or 'no reason'}"
 
 
 def _worth_asking_again(reply: Completion) -> bool:
@@ -128,7 +118,8 @@ def _judgement(reply: Completion | None, order: int, refused: str) -> Judgement:
     """The reply by role: in order 1 the teacher sits second."""
     if reply is None:
         return Judgement(None, None, reason=refused)
-    read = parse_scores(reply.text) if not _unread(reply) else Unscored(_unread(reply))
+    unread = _unread(reply)
+    read = Unscored(unread) if unread else parse_scores(reply.text)
     if isinstance(read, Unscored):
         return Judgement(None, None, reply.text, read.reason, reply.call_id)
     teacher, student = (read.second, read.first) if order else (read.first, read.second)

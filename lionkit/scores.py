@@ -1,11 +1,10 @@
 """Reading two scores out of a referee's reply: generous in how answers are named, strict in what a score is.
 
-A reply is read in four steps: thinking blocks are dropped, JSON objects become `label: value` lines, markup is
-stripped, and every `label, separator, value` is collected in order. Only the last pair of labels counts, so that a
-score line quoted from an answer is never taken for the verdict. Nothing is clamped or guessed: whatever is not one
-number in [1, 10] for each answer is `Unscored`, with the reason in words. Time is linear in the reply's length: no
-pattern has an unbounded or nested repeat, failed JSON attempts draw on a fixed allowance, and of a reply over
-`WINDOW` characters (JSON and thinking aside) the first and the last part are read.
+Thinking blocks are dropped, JSON objects become `label: value` lines, markup goes, and each label with its value is
+collected in order; only the last pair counts, so a score line quoted from an answer is never the verdict. Nothing
+is clamped or guessed: without one number in [1, 10] for each answer a reply is `Unscored`, with the reason. Time
+is linear: patterns have bounded repeats, JSON attempts an allowance, and of a reply over 2 x `WINDOW` characters
+(JSON and thinking aside) both ends are read. Numbers in words, and scores given only in prose, are not read.
 """
 
 from __future__ import annotations
@@ -32,60 +31,66 @@ class Unscored:
     reason: str
 
 
-WINDOW = 60_000
+WINDOW = 40_000
 """Characters read at each end of a very long reply."""
-
-_NOUN = (
+_NOUN = (  # what a score or an answer is called
     "answer|assistant|response|reply|model|candidate|output|completion|solution|submission|option|chatbot|bot|ai|llm|"
     "agent|score|rating|grade|mark|antwort|assistent|bewertung|punktzahl|wertung|note|modell|respuesta|asistente|"
     "puntuación|puntuacion|puntaje|calificación|calificacion|nota|modelo|réponse|reponse|modèle|resposta|assistente|"
-    "pontuação|risposta|punteggio|voto|antwoord|odpowiedź|odpověď|svar|yanıt|cevap|trả lời|jawaban|"
-    "ответ|ассистент|помощник|оценка|відповідь|回答|答案|助手|助理|回复|回覆|响应|模型|评分|得分|分数|評分|分數|"
-    "アシスタント|スコア|応答|답변|응답|점수|الإجابة|उत्तर"
+    "pontuação|risposta|punteggio|voto|antwoord|odpowiedź|odpověď|svar|yanıt|cevap|trả lời|jawaban|ответ|ассистент|"
+    "помощник|оценка|відповідь|回答|答案|助手|助理|回复|回覆|响应|模型|评分|得分|分数|評分|分數|アシスタント|スコア|応答|"
+    "답변|응답|점수|الإجابة|उत्तर"
 )
-_ORDINAL = {
-    "1": "first|1st|erste[nrs]?|primer[ao]?|premi[eè]re?|prim[ao]|primeir[ao]|eerste|перв[а-я]{2,3}|第一[个個份]?|첫 번째",
-    "2": "second|2nd|zweite[nrs]?|segund[ao]|deuxième|seconde?|second[ao]|tweede|втор[а-я]{2,3}|第二[个個份]?|두 번째",
-}
-_SCORE_WORD = (
-    "scor|rating|rate|grade|mark|point|bewertung|punkt|wertung|note|puntu|puntaje|calific|nota|pontua|punteg|voto|"
-    "оцен|балл|评分|得分|分数|評分|分數|打分|スコア|점수"
+_FIRST = (
+    "first|1st|erste[nrs]?|primer[ao]?|premi[eè]re?|prim[ao]|primeir[ao]|eerste|перв[а-я]{2,3}|第一[个個份]?|첫 번째"
 )
-_SEAT = rf"(?:\b|(?<=[^a-z]))(?:{_NOUN})[a-zа-я]{{0,2}}[ -]{{0,2}}(?:#|no\.?|nr\.?|number|№)? ?\(?(?P<seat>[12ab一二]|one|two)\)?s?"
-_FIRST_SECOND = rf"\b(?:the )?(?:(?P<one>{_ORDINAL['1']})|(?P<two>{_ORDINAL['2']}))"
-_LABEL = rf"(?:{_SEAT}|{_FIRST_SECOND})(?![a-z0-9]|[.,][0-9])"
+_SECOND = "second|2nd|zweite[nrs]?|segund[ao]|deuxième|seconde?|second[ao]|tweede|втор[а-я]{2,3}|第二[个個份]?|두 번째"
+_SCORE = (
+    "scor|rating|grade|bewertung|punkt|wertung|puntu|puntaje|calific|pontua|punteg|оцен|балл|评分|得分|分数|評分|分數|"
+    "スコア|점수"
+)
+_GIVES = (  # verbs that stand for a colon
+    r"gets?\b|receives?\b|scores?\b|earns?\b|deserves?\b|erhält\b|bekommt\b|obtiene\b|recibe\b|obtient\b|reçoit\b|获得|得|打"
+)
+_LABEL = (
+    rf"(?:(?<![a-zа-я])(?:{_NOUN})[a-zа-я]{{0,2}}[ -]{{0,2}}(?:#|no\.?|nr\.?|number|№)? ?"
+    rf"\(?(?P<seat>[12ab一二]|one|two)\)?s?|\b(?:the )?(?:(?P<first>{_FIRST})|(?P<second>{_SECOND})))"
+    r"(?![a-z0-9]|[.,][0-9])"
+)
 _FILLER = (
-    rf"[ \t\n:=|→—–−()>-]|[的の]|(?:{_NOUN})s?\b|is\b|ist\b|es\b|est\b|è\b|gets?\b|receives?\b|scores?\b|earns?\b|"
-    r"deserves?\b|erhält\b|bekommt\b|obtiene\b|recibe\b|obtient\b|reçoit\b|an?\b|of\b|eine?n?\b|von\b|une?\b|un\b|de\b|"
-    r"final\b|overall\b|points?\b|获得|得|打|为|是"
+    rf"[ \n:=|→—–()>-]|{_GIVES}|(?:{_NOUN})s?(?![a-z]| ?\(?(?:[12ab]|one|two)\b)|[的の为是]|"
+    r"(?:is|ist|es|est|è|an?|of|eine?n?|von|une?|un|de|final|overall|total|points?)\b"
 )
-_MARK = re.compile(rf"{_LABEL}(?P<tail>(?: ?\([^()\n]{{0,40}}\))?(?:{_FILLER}){{0,30}}+)(?=(?P<value>[^\n]{{0,60}}))")
-_BARE = re.compile(r"(?m)^[^\w\n]{0,6}(?P<seat>[12ab])(?P<tail> ?[:.)|=] ?)(?=(?P<value>[^\n]{0,60}))")
-_HEADED = re.compile(rf"\b(?:{_SCORE_WORD})[a-zà-ÿ]{{0,8}}(?P<tail> ?[:=] ?)(?=(?P<value>[^\n]{{0,60}}))")
-_HEADING = re.compile(rf"(?m)^[^\w\n]{{0,8}}{_LABEL}")
-_EXPLICIT = re.compile(_SCORE_WORD)
+_MARK = re.compile(
+    rf"(?:{_LABEL}|(?m:^)[^\w\n]{{0,6}}(?P<bare>[12ab])(?= ?[:.)|=])\.?)"
+    rf"(?P<tail>(?: ?\((?![0-9.,]{{1,5}}(?:/10)?\))[^()\n]{{0,40}}\))?(?:{_FILLER}){{0,30}}+)"
+    r"(?=(?P<value>[^\n]{0,60}))"
+)
+_HEADING = re.compile(rf"(?m)(?:^[^\w\n]{{0,8}}{_LABEL})|[.;!)] {_LABEL.replace('?P<', '?P<later_')} ?:")
+_HEADED = re.compile(rf"\b(?:{_SCORE}|note|nota)[a-zà-ÿ]{{0,8}}(?P<tail> ?[:=] ?)(?=(?P<value>[^\n]{{0,60}}))")
+_SEPARATES = re.compile(rf"[:=|→—–(>\n-]|{_GIVES}")
 _VALUE = re.compile(
     r"(?P<number>[+-]?[0-9]+(?:[.,][0-9]+){0,3})"
-    r"(?P<scale> ?(?:/|out of|von|sur|de|su|of|op|из|\(out of|\(von|\(sur|\(de) ?(?P<top>[0-9]+(?:[.,]0+)?)\)?)?"
-    r"(?P<unit> ?(?:points?|pts|punkten?|puntos?|pontos|punti|балл[а-я]{0,3}|分|点|점)(?![a-z]))?"
+    r"(?: ?\(?(?:/|out of|von|sur|de|su|of|op|из) ?(?P<top>[0-9]+(?:[.,]0+)?)\)?)?"
+    r"(?: ?(?:points?|pts|punkten?|puntos?|pontos|punti|балл[а-я]{0,3}|分|点|점)(?![a-z]))?"
 )
-_MORE = re.compile(
-    r" ?(?:-|–|—|−|~|→|->|\+|±|/|:|,|\||\.\.+|to|or|and|vs\.?|bis|oder|und|a|o|y|à|ou|et|至|到|或|和)? ?[+-]?[0-9]"
+_MORE = re.compile(  # a range, a sum, a correction, another number
+    r" ?(?:[-–—~→+±/:,|]|->|\.\.+|to|or|and|vs\.?|bis|oder|und|a|o|y|à|ou|et|至|到|或|和)? ?[+-]?[0-9]|[a-z0-9%+±~/]"
 )
 _ENDS = re.compile(
-    rf" ?(?:$|[.,;:!?)(|—–-]|(?:and|und|y|et|e|и|because|as|since|for|weil|denn|da|porque|car|和)\b|(?:{_NOUN})|{_SCORE_WORD}|第)"
+    r" ?(?:$|[.,;:!?)(|—–-]|(?:and|und|y|et|e|и|because|as|since|for|weil|denn|da|porque|car)\b|"
+    rf"(?:{_NOUN}|{_SCORE}|第|和))"
 )
 _NOTHING = re.compile(r"-?(?:n/?a\b|nan\b|inf|none\b|null\b|unscored|not |unable|cannot|keine|ninguna|无|\?|-+$)")
+_NUMBER = r"([+-]?[0-9]+(?:[.,][0-9]+)?|-?nan|-?inf)(?: ?/ ?10)?"
 _PAIR = re.compile(
-    r"([+-]?[0-9]+(?:[.,][0-9]+)?|-?nan|-?inf)(?: ?/ ?(10))?(?: ?[,;|&] ?|,? (?:and|und|y|et|vs\.?) | )"
-    r"([+-]?[0-9]+(?:[.,][0-9]+)?|-?nan|-?inf)(?: ?/ ?(10))?[ .|)]{0,3}"
+    rf"(?:[^:|\n]{{0,60}}(?:{_SCORE})[^:|\n]{{0,60}}[:|])?[ (|]{{0,3}}"
+    rf"(?:{_NUMBER}(?: ?[;|&] ?|, |,? (?:and|und|y|et|vs\.?) | ){_NUMBER}|([0-9]+),([0-9]+))[ .|)]{{0,3}}"
 )
-_PREFIX = re.compile(rf"[^:|\n]{{0,60}}(?:{_SCORE_WORD})[^:|\n]{{0,60}}[:|] ?")
 _THINK = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning|reflection)[>\]]", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-z][a-z0-9_]{0,20} ?/?>|\\(?:boxed|text|textbf|mathbf)\b")
-_SEAT_TAG = re.compile(r"<([a-z_]{3,20}[12ab])>")
-_CLEAN = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
-_CLEAN |= dict.fromkeys(map(ord, "\u00a0\u3000\u202f\u2009\t_"), " ") | {ord("−"): "-", ord("、"): ",", ord("。"): "."}
+_CLEAN: dict[int, str | None] = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
+_CLEAN |= dict.fromkeys(map(ord, "\u00a0\u3000\u202f\u2009\t_"), " ") | {0x2212: "-", ord("、"): ",", ord("。"): "."}
 _CLEAN |= dict.fromkeys(map(ord, "*`\"'’‘“”<>[]{}$\\#【】「」\u200b\ufeff\u2060"), None)
 
 
@@ -104,8 +109,8 @@ def parse_scores(reply: str) -> Scores | Unscored:
     if text is None:
         return Unscored("the reply ends inside its thinking block")
     text = _plain(_json_as_lines(text))
-    found = sorted([*_labelled(text), *_under_headings(text)])
-    return _final_pair(found) if found else _bare_pair(text)
+    found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}  # a label of its own wins
+    return _final_pair([found[at] for at in sorted(found)]) if found else _bare_pair(text)
 
 
 def _without_thinking(reply: str) -> str | None:
@@ -117,143 +122,144 @@ def _without_thinking(reply: str) -> str | None:
             kept.clear()
         elif not is_open:
             kept.append(reply[at : tag.start()])
-        is_open = not tag[1]
-        at = tag.end()
+        is_open, at = not tag[1], tag.end()
     return None if is_open else "".join([*kept, reply[at:]])
 
 
 def _json_as_lines(text: str) -> str:
     """JSON objects replaced by their numbers as lines, so that prose inside them (a quoted score) is out of reach."""
     decoder = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse_constant=str)
-    parts: list[str] = []
-    at, start, allowance = 0, text.find("{"), 3 * len(text)
-    while start >= 0 and allowance > 0:
+    parts: list[Any] = []
+    at, failures, allowance = 0, 0, 3 * len(text)
+    for start in re.finditer(r'\{(?=\s{0,99}")', text):
+        if start.start() < at:
+            continue
+        if failures > 50 or allowance < 0:
+            break
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, end = decoder.raw_decode(text, start.start())
         except json.JSONDecodeError as error:
-            end = start + 1
-            allowance -= (len(text) if "Unterminated" in error.msg else error.pos) - start + 1
+            failures += 1
+            allowance -= len(text) if "Unterminated" in error.msg else error.pos - start.start()
         except RecursionError:
             break
         else:
-            parts += [text[at:start], "\n", *_leaves(value, "", 0)]
+            parts += [text[at : start.start()], value]
             at = end
-        start = text.find("{", end)
-    return "".join([*parts, text[at:]])
+    parts[:-100] = [part for part in parts[:-100] if isinstance(part, str)]
+    return "".join(p if isinstance(p, str) else "\n" + "".join(_leaves(p, "", 0)) for p in [*parts, text[at:]])
 
 
 def _leaves(value: Any, label: str, depth: int) -> Iterator[str]:
-    """`label: value` for every number (or word where a number is due) in a decoded object, labels joined by spaces."""
+    """`label: value` for each number, or for what stands in its place, in a decoded object; keys joined by spaces."""
     if isinstance(value, dict) and depth < 6:
-        for key in ("answer", "assistant", "response", "candidate", "model", "id", "name"):
-            if isinstance(value.get(key), str) and len(value[key]) <= 20:
-                label = f"{label} answer {value[key]}"
-                break
         for key, item in value.items():
             words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key[:60])
-            yield from _leaves(item, f"{label} {words}", depth + 1)
-    elif isinstance(value, list) and depth < 6:
-        for number, item in enumerate(value[:3], start=1):
+            if key in ("answer", "assistant", "response", "id", "name") and "score" in value and isinstance(item, str):
+                label = f"{label} answer {item[:20]}"  # {"answer": 1, "score": 8}
+            else:
+                bare = "answer " if key.lower() in ("1", "2", "a", "b") else ""
+                yield from _leaves(item, f"{label} {bare}{words}", depth + 1)
+    elif isinstance(value, list) and len(value) == 2 and depth < 6:
+        for number, item in enumerate(value, start=1):
             yield from _leaves(item, f"{label} {number}", depth + 1)
-    elif value is None or (isinstance(value, str) and len(value) <= 20):
+    elif value is None or (isinstance(value, str) and re.match(r"[+-]?[0-9]", value + " ") and len(value) <= 20):
         yield f"{label.strip()}: {value}\n"
+    elif isinstance(value, str) and _NOTHING.match(value[:20].lower()):
+        yield f"{label.strip()}: n/a\n"
 
 
 def _plain(text: str) -> str:
     """Lower case, one kind of colon, space and minus, no markup; the middle of a very long text left out."""
     if len(text) > 2 * WINDOW:
         text = text.lstrip()[:WINDOW] + "\n" + text.rstrip()[-WINDOW:]
-    text = text.lower().replace("\r", "\n")
-    text = _TAG.sub("", _SEAT_TAG.sub(r"\1: ", text)).translate(_CLEAN)
-    return re.sub(r" {2,}", " ", text)
+    if "\n" not in text:
+        text = text.replace("\\n", "\n")
+    text = re.sub(r"<([a-z_]{3,20}[12ab])>", r"\1: ", text.lower().replace("\r", "\n"))
+    return re.sub(r" {2,}", " ", _TAG.sub(" ", text).translate(_CLEAN))
+
+
+def _seat(mark: re.Match[str], later: str = "") -> int:
+    token = mark[f"{later}seat"] or (not later and mark.groupdict().get("bare"))
+    return 1 if mark[f"{later}first"] or token in ("1", "a", "一", "one") else 2
 
 
 def _labelled(text: str) -> Iterator[_Found]:
-    """Every labelled score, good or bad, in order."""
+    """Every score behind a label, good or bad, in order."""
     for mark in _MARK.finditer(text):
         line = text[max(0, mark.start() - 40) : mark.start()].rpartition("\n")[2] + mark[0]
-        seat = 1 if mark["one"] or mark["seat"] in ("1", "a", "一", "one") else 2
-        tail, explicit = mark["tail"], bool(_EXPLICIT.search(line))
-        if not explicit and not re.search(
-            r"[:=|→—–(>\n-]|get|receive|score|earn|deserve|erhält|bekommt|ob|re|得|打", tail
-        ):
-            continue
-        value = _value(mark["value"], tail, explicit)
-        if value is not None:
-            yield _Found(mark.end(), seat, value)
-    for mark in _BARE.finditer(text):
-        value = _value(mark["value"], "\n", explicit=False)
-        if value is not None:
-            yield _Found(mark.end(), 1 if mark["seat"] in "1a" else 2, value)
+        explicit = not mark["bare"] and re.search(_SCORE, line) is not None
+        if explicit or _SEPARATES.search(mark["tail"]):
+            value = _value(mark["value"], mark["tail"], explicit, alone=bool(mark["bare"]) or "\n" in mark["tail"])
+            if value is not None:
+                yield _Found(mark.end(), _seat(mark), value)
 
 
 def _under_headings(text: str) -> Iterator[_Found]:
-    """`Score: 8` without a label, under a line that begins with one."""
-    headings = [
-        (m.end(), 1 if m["one"] or m["seat"] in ("1", "a", "一", "one") else 2) for m in _HEADING.finditer(text)
-    ]
-    if not headings:
-        return
-    marked, upto = {m.end() for m in _MARK.finditer(text)}, 0
-    for mark in _HEADED.finditer(text):
-        while upto < len(headings) and headings[upto][0] <= mark.start():
-            upto += 1
-        value = _value(mark["value"], mark["tail"], explicit=True) if upto and mark.end() not in marked else None
-        if value is not None:
-            yield _Found(mark.end(), headings[upto - 1][1], value)
+    """The last `Score: 8` of each passage that begins with a label."""
+    headings = list(_HEADING.finditer(text))
+    for i, heading in enumerate(headings):
+        end = headings[i + 1].start() if i + 1 < len(headings) else len(text)
+        last: _Found | None = None
+        for mark in _HEADED.finditer(text, heading.end(), end):
+            value = _value(mark["value"], mark["tail"], explicit=False, alone=False)
+            seat = _seat(heading, "" if heading["seat"] or heading["first"] or heading["second"] else "later_")
+            last = last if value is None else _Found(mark.end(), seat, value)
+        if last:
+            yield last
 
 
-def _value(text: str, tail: str, explicit: bool) -> float | str | None:
-    """A score in [1, 10]; or why the text that stands where a score should is none; or None: it is only prose."""
+def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | None:
+    """A score in [1, 10]; or why what stands in a score's place is none; or None, for prose.
+
+    `explicit`: the line speaks of scores, so words may follow. `alone`: nothing may follow on the line.
+    """
     match = _VALUE.match(text)
     if not match:
-        said = explicit and "\n" not in tail and re.search("[:=]", tail) and text.strip()
+        said = explicit and not alone and re.search("[:=]", tail) and text.strip()
         return f"is not a number: {text[:20].strip()!r}" if said or _NOTHING.match(text) else None
-    rest = text[match.end() :]
-    explicit = explicit or bool(match["scale"] or match["unit"])
-    if "\n" in tail and rest.strip(" .|);,"):
+    rest, shown = text[match.end() :], repr(text[: match.end() + 8].strip())
+    if alone and rest.strip(" .|);,"):
         return None
-    shown = repr(text[: match.end() + 8].strip())
-    if _MORE.match(rest) or re.match(r"[a-z0-9%+±~/]", rest):
-        return f"is not one number: {shown}" if explicit or not re.match(r"[a-z]", rest) else None
-    if not explicit and not _ENDS.match(rest):
+    if _MORE.match(rest):
+        return f"is not one number: {shown}"
+    if not (explicit or match["top"] or _ENDS.match(rest)):
         return None
     if match["top"] and float(match["top"].replace(",", ".")) != 10:
         return f"is on another scale than 10: {shown}"
-    return _number(match["number"], negative=tail.endswith(("-", "–")))
+    return _number(("-" if tail.endswith(("-", "–")) else "") + match["number"])
 
 
-def _number(digits: str, negative: bool = False) -> float | str:
+def _number(digits: str) -> float | str:
     """The number as a score, or why it is none; a comma before one or two digits is a decimal comma."""
-    if negative or not re.fullmatch(r"\+?[0-9]{1,9}(?:\.[0-9]{1,17}|,[0-9]{1,2})?", digits):
-        return f"is not a number from 1 to 10: {('-' if negative else '') + digits[:20]!r}"
+    if not re.fullmatch(r"\+?[0-9]{1,9}(?:\.[0-9]{1,17}|,[0-9]{1,2})?", digits):
+        return f"is not a number from 1 to 10: {digits[:20]!r}"
     number = float(digits.replace(",", "."))
     return number if 1 <= number <= 10 else f"is outside 1 to 10: {digits[:20]!r}"
 
 
 def _final_pair(found: list[_Found]) -> Scores | Unscored:
-    """The last two labels, where they are a pair: of an odd run 1, 2, 1 the last may stand alone after a quoted pair."""
+    """The last two, where they are a pair. In an odd run such as 1 2 1 the last may stand alone after a quoted pair,
+    and is paired only when it is much nearer to its neighbour than that is to the one before."""
     run = 1
     while run < len(found) and found[-run - 1].seat != found[-run].seat:
         run += 1
     last = found[-1]
     if run == 1:
         return Unscored(f"there is no score for answer {3 - last.seat} beside the last one for answer {last.seat}")
-    if run % 2 and found[-1].at - found[-2].at >= found[-2].at - found[-3].at:
+    lonely = run == 3 or (run % 2 and last.seat == 1)
+    if lonely and 2 * (last.at - found[-2].at) >= found[-2].at - found[-3].at:
         return Unscored(f"the last score for answer {last.seat} stands alone after an earlier pair")
     return _scores({item.seat: item.value for item in found[-2:]})
 
 
 def _bare_pair(text: str) -> Scores | Unscored:
     """Two numbers alone on the last line or, as FastChat's judges write, on the first."""
-    lines = [line.strip(" (|)") for line in text.strip().split("\n")]
-    for line in (lines[-1], lines[0]):
-        prefix = _PREFIX.match(line)
-        rest = line[prefix.end() :] if prefix else line
-        pair = _PAIR.fullmatch(rest.strip(" ()|"))
-        if pair:
-            return _scores({1: _number(pair[1]), 2: _number(pair[3])})
-    return Unscored("no scores were found")
+    lines = text.strip().split("\n")
+    pair = _PAIR.fullmatch(lines[-1].strip()) or _PAIR.fullmatch(lines[0].strip())
+    if not pair:
+        return Unscored("no scores were found")
+    return _scores({1: _number(pair[1] or pair[3]), 2: _number(pair[2] or pair[4])})
 
 
 def _scores(values: dict[int, float | str]) -> Scores | Unscored:
