@@ -1,0 +1,179 @@
+"""The cache pool as inert HTML and plain text: what a saved page, a GitHub preview and the widgets show of a record.
+
+Whatever a model wrote is untrusted: control characters and bidi overrides become visible code points, over-long text
+is cut with a note, and all of it is escaped. Nothing here needs a kernel once it is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from lionkit.errors import LionkitError
+from lionkit.plots.discrimination import EASY, HARD
+from lionkit.pools import pool_table
+from lionkit.records import Instruction, Judgement, Response, Verdict
+
+Pool: TypeAlias = Sequence[Instruction]
+Responses: TypeAlias = Iterable[Response]
+Verdicts: TypeAlias = Iterable[Verdict]
+LIMIT = 20_000
+"""Characters shown of one text."""
+SYMBOLS = {"hard": "▲", "easy": "●", "undecided": "?"}
+"""Each label's shape, so that no colour carries meaning alone."""
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters (tab and newline excepted), bidi embeddings and overrides, lone surrogates."""
+STYLE = f"""<style>
+.lk.lk {{ --ink: var(--jp-ui-font-color1, #222); --line: var(--jp-border-color1, #bbb); color: var(--ink);
+  --mono: 12px/1.6 var(--jp-code-font-family, monospace);
+  h4 {{ margin: 12px 0 2px; font-size: 13px; font-weight: 600; }} table {{ font-size: 12px; border: 0; }}
+  small {{ color: var(--jp-ui-font-color2, #666); font-size: 12px; }}
+  :is(th, td) {{ padding: 3px 14px 3px 0; vertical-align: top; }}
+  pre {{ font: var(--mono); background: var(--jp-layout-color2, #f3f3f3); color: var(--ink); border-radius: 4px;
+    padding: 8px 12px; margin: 4px 0; max-height: 26em; overflow: auto; overflow-wrap: anywhere; word-break: normal; }}
+  .row {{ display: flex; flex-wrap: wrap; gap: 4px 20px; }} .row > div {{ flex: 1 1 300px; min-width: 0; }}
+  .card {{ border-left: 6px dotted var(--line); padding: 1px 12px; }} .row > .card {{ flex-basis: 140px; }}
+  .card.hard {{ border-left: 6px solid {HARD}; }} .card.easy {{ border-left: 6px solid {EASY}; }}
+  .card b {{ font-size: 21px; margin-right: 4px; }} .error {{ border: 2px solid {HARD}; padding: 6px 10px; }}
+  .widget-html-content {{ line-height: 1.45; height: auto; }}
+  .widget-label {{ width: auto; text-align: left; font-weight: 600; }}
+  .stacked {{ flex-direction: column; align-items: stretch; height: auto; }}
+  .stacked :is(select, input) {{ flex: none; width: 100%; min-height: 28px; }}
+  select[size] {{ font: var(--mono); height: auto; }}
+  option {{ padding: 1px 4px; overflow: hidden; text-overflow: ellipsis; }}
+  :focus-visible {{ outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 1px; }} }}
+</style>"""
+
+
+@dataclass(frozen=True, repr=False)
+class Static:
+    """HTML for notebooks and saved pages, and the same as plain text."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return f"{STYLE}<div class='lk'>{self.html}</div>"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def static_pool(
+    instructions: Pool, teacher: Responses, student: Responses, verdicts: Verdicts, tau: float = 1.0, rows: int = 5
+) -> Static:
+    """The `rows` hardest and the `rows` easiest instructions as a table that a saved page can show."""
+    table = Records.of(instructions, teacher, student, verdicts, tau).table
+    counts = ", ".join(f"{n} {label}" for label, n in count_labels(table["gap"].to_numpy(), tau).items())
+    title = f"Hardest and easiest of {len(table)} instructions at τ = {tau:g}: {counts}"
+    hard, easy = (table[table["label"] == label].sort_values("gap", kind="stable") for label in ("hard", "easy"))
+    cells = [
+        (f"{SYMBOLS[r.label]}\u00a0{r.label}", number(r.gap, "+"), number(r.teacher), number(r.student))
+        + tuple(one_line(text, 120) for text in (r.instruction, r.teacher_response, r.student_response))
+        for r in pd.concat([hard.iloc[::-1][:rows], easy[:rows]]).itertuples()
+    ]
+    columns = ["", "gap", "teacher", "student", "instruction", "teacher's response", "student's response"]
+    shown = pd.DataFrame(cells, columns=columns, dtype=object)
+    with pd.option_context("display.max_colwidth", None):
+        html = re.sub("<(t[dh])>", r"<\1 style='text-align:left'>", shown.to_html(index=False, border=0))
+        return Static(f"<h4>{title}</h4>{html}", f"{title}\n{shown.iloc[:, :5].to_string(index=False)}")
+
+
+def show_instruction(
+    id: str, instructions: Pool, teacher: Responses, student: Responses, verdicts: Verdicts, tau: float = 1.0
+) -> Static:
+    """One instruction in full: both responses, both referee replies with their scores, label and lineage."""
+    records = Records.of(instructions, teacher, student, verdicts, tau)
+    if id not in records.instructions:
+        raise LionkitError(f"no instruction has the id {id!r}: take one from the `id` column of pools.pool_table")
+    return describe(records, id)
+
+
+class Records(NamedTuple):
+    """A pool's records by instruction id, and all of them as a table."""
+
+    instructions: dict[str, Instruction]
+    teacher: dict[str, Response]
+    student: dict[str, Response]
+    verdicts: dict[str, Verdict]
+    tau: float
+    table: pd.DataFrame
+
+    @classmethod
+    def of(cls, items: Pool, teacher: Responses, student: Responses, verdicts: Verdicts, tau: float) -> Records:
+        answers = [{r.instruction_id: r for r in responses} for responses in (teacher, student)]
+        by_id = {v.instruction_id: v for v in verdicts}
+        table = pool_table(items, answers[0].values(), answers[1].values(), by_id.values(), tau)
+        return cls({i.id: i for i in items}, answers[0], answers[1], by_id, tau, table)
+
+
+def count_labels(gaps: np.ndarray, tau: float) -> dict[str, int]:
+    """Instructions by label; a gap of NaN is undecided."""
+    hard, easy = int((gaps >= tau).sum()), int((gaps < tau).sum())
+    return {"hard": hard, "easy": easy, "undecided": len(gaps) - hard - easy}
+
+
+def describe(records: Records, id: str) -> Static:
+    """All that is known of one instruction, every text of it inert."""
+    item, verdict, tau = records.instructions[id], records.verdicts.get(id), records.tau
+    label = verdict.label(tau) if verdict else "undecided"
+    parent = records.instructions.get(item.parent)
+    facts = [
+        f"gap {number(verdict.gap, '+')} at τ = {tau:g}" if verdict else "not judged",
+        verdict.reason if verdict else "",
+        f"category {item.category}" if item.category else "",
+        f"source {item.source}, iteration {item.iteration}, id {id}",
+        f"made from {item.parent}" if item.parent else "",
+        f"“{one_line(parent.text, 100)}”" if parent else "",
+    ]
+    about = visible(" · ".join(fact for fact in facts if fact))
+    rows = [[("Instruction", item.instruction)], [("Input", item.input)] if item.input else []]
+    rows.append([_answer(role, getattr(records, role).get(id), verdict) for role in ("teacher", "student")])
+    rows.append([_reply(n, judgement) for n, judgement in enumerate(verdict.judgements if verdict else ())])
+    html = f"<div class='card {label}'><b>{SYMBOLS[label]} {label}</b><br><small>{escape(about)}</small></div>"
+    for row in rows:
+        cells = (f"<div><h4>{escape(visible(title))}</h4>{block(text)}</div>" for title, text in row)
+        html += f"<div class='row'>{''.join(cells)}</div>"
+    texts = [f"{visible(title)}\n{visible(text[:LIMIT])}" for row in rows for title, text in row]
+    return Static(html, "\n\n".join([f"{SYMBOLS[label]} {label} · {about}", *texts]))
+
+
+def _answer(role: str, response: Response | None, verdict: Verdict | None) -> tuple[str, str]:
+    title = f"{role.capitalize()}'s response"
+    if verdict:
+        title += f" · score {number(getattr(verdict, f'{role}_score'))}"
+    if response is None:
+        return f"{title} · missing", ""
+    return title + f" · {response.status}: {response.reason}" * (response.status != "ok"), response.text
+
+
+def _reply(order: int, judgement: Judgement) -> tuple[str, str]:
+    scores = f"teacher {number(judgement.teacher)}, student {number(judgement.student)}"
+    told = scores if judgement.scored else f"unscored: {judgement.reason}"
+    return f"Referee, {('teacher', 'student')[order]}'s answer first · {told}", judgement.reply
+
+
+def visible(text: str) -> str:
+    """Control characters, bidi overrides and lone surrogates as visible code points, so that none of them acts."""
+    return UNSEEN.sub(lambda m: f"⟨U+{ord(m[0]):04X}⟩", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, width: int) -> str:
+    line = " ".join(visible(text[: 4 * width]).split())
+    return line if len(line) <= width and len(text) <= 4 * width else line[: width - 1] + "…"
+
+
+def block(text: str) -> str:
+    """Untrusted text as an inert block (a parser drops the first newline in a <pre>, so one is given to it)."""
+    note = f"<small>Shortened: the first {LIMIT:,} of {len(text):,} characters.</small>" if len(text) > LIMIT else ""
+    return f"<pre style='white-space:pre-wrap' dir='auto'>\n{escape(visible(text[:LIMIT]))}</pre>{note}"
+
+
+def number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None or value != value else f"{value:{sign}.3g}"
