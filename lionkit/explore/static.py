@@ -132,15 +132,15 @@ def describe(records: Records, id: str) -> Static:
         f"made from {item.parent}" if item.parent else "",
         f"“{one_line(parent.text, 100)}”" if parent else "",
     ]
-    about = visible(" · ".join(fact for fact in facts if fact))
+    about = one_line(" · ".join(fact for fact in facts if fact), 600)
     rows = [[("Instruction", item.instruction)], [("Input", item.input)] if item.input else []]
     rows.append([_answer(role, getattr(records, role).get(id), verdict) for role in ("teacher", "student")])
     rows.append([_reply(n, judgement) for n, judgement in enumerate(verdict.judgements if verdict else ())])
     html = f"<div class='card {label}'><b>{SYMBOLS[label]} {label}</b><br><small>{escape(about)}</small></div>"
     for row in rows:
-        cells = (f"<div><h4>{escape(visible(title))}</h4>{block(text)}</div>" for title, text in row)
+        cells = (f"<div><h4>{escape(title)}</h4>{block(text)}</div>" for title, text in row)
         html += f"<div class='row'>{''.join(cells)}</div>"
-    texts = [f"{visible(title)}\n{visible(text[:LIMIT])}" for row in rows for title, text in row]
+    texts = [f"{title}\n{visible(text[:LIMIT])}" for row in rows for title, text in row]
     return Static(html, "\n\n".join([f"{SYMBOLS[label]} {label} · {about}", *texts]))
 
 
@@ -150,12 +150,13 @@ def _answer(role: str, response: Response | None, verdict: Verdict | None) -> tu
         title += f" · score {number(getattr(verdict, f'{role}_score'))}"
     if response is None:
         return f"{title} · missing", ""
-    return title + f" · {response.status}: {response.reason}" * (response.status != "ok"), response.text
+    failed = f" · {response.status}: {one_line(response.reason, 300)}" if response.status != "ok" else ""
+    return title + failed, response.text
 
 
 def _reply(order: int, judgement: Judgement) -> tuple[str, str]:
     scores = f"teacher {number(judgement.teacher)}, student {number(judgement.student)}"
-    told = scores if judgement.scored else f"unscored: {judgement.reason}"
+    told = scores if judgement.scored else f"unscored: {one_line(judgement.reason, 300)}"
     return f"Referee, {('teacher', 'student')[order]}'s answer first · {told}", judgement.reply
 
 

@@ -85,8 +85,8 @@ def _histogram(table: pd.DataFrame, tau: float) -> str:
     names = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     settings: Any = dict.fromkeys(names, INK) | {"svg.fonttype": "none", "legend.framealpha": 0}
     with rc_context(settings), io.StringIO() as file:
-        figure = Figure(figsize=(8, 2.6), layout="constrained")  # no pyplot: nothing to show twice or to close
-        gap_histogram(table, tau, figure.subplots())
+        figure = Figure(figsize=(8, 2.6))  # no pyplot: nothing to show twice or to close
+        gap_histogram(table, tau, figure.add_axes((0.09, 0.2, 0.9, 0.62)))  # a layout engine would double the time
         figure.savefig(file, format="svg", transparent=True)
         svg = file.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "var(--ink)")
@@ -162,7 +162,8 @@ def pool_browser(
     for control in controls:
         control.observe(guarded(message, refresh), "value")
         control.layout.width, control.layout.flex = "auto", "3 1 280px" if control is search else "1 1 130px"
-        control.add_class("" if control is undecided else "stacked")
+        if control is not undecided:
+            control.add_class("stacked")
     refresh()
     wrap = {"flex_flow": "row wrap", "grid_gap": "4px 12px"}
     columns = w.HBox([each.box for each in lists.values()], layout=wrap)

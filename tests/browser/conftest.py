@@ -138,7 +138,7 @@ def visit(lab: Lab, chromium_path: str, tmp_path_factory: pytest.TempPathFactory
                 executable_path=chromium_path, args=[*CHROMIUM.split(), "--no-first-run", "--disable-quic"]
             )
             page = browser.new_page(viewport={"width": 1280, "height": 1000})
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(60_000)
             seen = Visit(page)
             page.on(
                 "request",
