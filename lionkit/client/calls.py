@@ -128,3 +128,10 @@ def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
     bounds = [bound(request) for request in requests]
     usage = Usage(sum(b.prompt_tokens for b in bounds) // 4, sum(b.completion_tokens for b in bounds))
     return Estimate(len(requests), usage, usage.dollars(config.price_per_million), "sizes")
+
+
+def actual(completions: Sequence[Completion], config: ApiConfig) -> Estimate:
+    """The bill of a `map`: what was paid now, cached replies left out."""
+    paid = [c.usage for c in completions if not c.cached]
+    usage = sum(paid, Usage())
+    return Estimate(len(paid), usage, usage.dollars(config.price_per_million), "actual")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lionkit.client.calls import Call, ChatRequest, Completion, Usage, call_key, endpoint
+from lionkit.client.calls import Call, ChatRequest, Completion, Estimate, Usage, call_key, endpoint, estimate
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.config import ApiConfig
@@ -62,6 +62,17 @@ class ChatClient:
             if missing:
                 done |= self._ask(missing, store, progress)
         return [done[key] for key in keys]
+
+    def estimate(self, requests: Sequence[ChatRequest], *, pilot: int = 0) -> Estimate:
+        """What `requests` will use in all: from their sizes, or from a `pilot` of so many of them, asked (and kept) now."""
+        sizes = estimate(requests, self.config)
+        if not pilot or not requests:
+            return sizes
+        sample = requests[:: max(1, len(requests) // pilot)][:pilot]
+        used = sum((reply.usage for reply in self.map(sample, progress=False)), Usage())
+        scale = sizes.usage.prompt_tokens / estimate(sample, self.config).usage.prompt_tokens
+        usage = Usage(round(used.prompt_tokens * scale), round(used.completion_tokens * len(requests) / len(sample)))
+        return Estimate(len(requests), usage, usage.dollars(self.config.price_per_million), "pilot")
 
     def spent(self) -> Usage:
         """All the tokens this store's run has paid for, lost attempts included."""
@@ -129,7 +140,8 @@ class _Key:
         return "<API key>"
 
     def hide(self, text: str) -> str:
-        """The text without the key."""
+        """The text without the key, and without lone surrogates (they are no text, and SQLite refuses them)."""
+        text = text.encode("utf-8", "replace").decode()
         return text.replace(self.value, "[key]") if self.value else text
 
     def find(self, config: ApiConfig, *, offline: bool) -> None:

@@ -30,7 +30,8 @@ from lionkit.records import Status
 
 POLL = 0.1
 """Seconds before looking again at a call another kernel is asking, or at a budget that may free up."""
-LONGEST_BACKOFF = 30.0
+BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
+"""Seconds before a second attempt, doubled for each further one, up to the longest; jittered down to half."""
 PATIENCE = 10
 """Rate-limit answers a call may meet, in multiples of `max_attempts`: they are requests to wait, not failures."""
 
@@ -88,8 +89,8 @@ class Stage:
         if outcome.replied:
             self.habits.setdefault(call.model, {})
         if outcome.kind in ("ok", "truncated", "filtered", "refused"):
-            status, error = cast(Status, outcome.kind), self.hide(outcome.error)
-            reply = Completion(status, outcome.text, paid, False, error, call.key, call.model)
+            status, text, error = cast(Status, outcome.kind), self.hide(outcome.text), self.hide(outcome.error)
+            reply = Completion(status, text, paid, False, error, call.key, call.model)
             self.store.put(reply, json.dumps(sent))
             self.done[call.key] = reply
             return None
@@ -120,7 +121,7 @@ class Stage:
         if outcome.wait is not None:
             self.pacer.pause(outcome.wait)  # for everybody, this call included
             return 0.0
-        return min(LONGEST_BACKOFF, 0.5 * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+        return min(LONGEST_BACKOFF, BACKOFF * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
 
     def fits(self, usage: Usage) -> bool:
         """Whether so much in all is within the budget."""

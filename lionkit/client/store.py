@@ -53,7 +53,18 @@ class Store:
             else:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+                self._create()
+
+    def _create(self) -> None:
+        """Make the tables where they are missing. SQLite does not wait by itself while another kernel turns WAL on."""
+        for patience in range(600):
+            try:
                 self._db.executescript(SCHEMA)
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or patience == 599:
+                    raise
+                time.sleep(0.05)
 
     def __enter__(self) -> Store:
         return self
@@ -112,7 +123,7 @@ class Store:
     def put(self, reply: Completion, sent: str) -> None:
         """Keep a reply with the settings it was sent with, settle its claim, and enter its tokens in the account."""
         u = reply.usage
-        row: tuple[Any, ...] = (reply.call_id, reply.status, _text(reply.text), _text(reply.error))
+        row: tuple[Any, ...] = (reply.call_id, reply.status, reply.text, reply.error)
         row += (u.prompt_tokens, u.completion_tokens, u.reasoning_tokens, reply.model, sent, time.time())
         with self._transaction():
             self._db.execute(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * len(row))})", row)
@@ -186,10 +197,6 @@ class Store:
             if "full" in problem or "No space" in problem:
                 problem, remedy = "the disk is full", "free some space and run again; what was stored is whole"
             raise LionkitError(f"call store {self.path}: {problem}: {remedy}") from None
-
-
-def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # lone surrogates are no text, and SQLite refuses them
 
 
 def _completion(row: tuple) -> Completion:

@@ -152,14 +152,13 @@ def read_error(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the headers say, at most `LONGEST_WAIT`; None if they do not say."""
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            return min(max(float(headers[name]) * scale, 0.0), LONGEST_WAIT)
-        except (KeyError, ValueError):
-            continue
+    """Seconds to wait as the headers say, at most `LONGEST_WAIT`; None where they do not say."""
+    milliseconds, wait = headers.get("retry-after-ms"), headers.get("retry-after", "")
     try:
-        when = email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp()
-    except (KeyError, ValueError, TypeError):
-        return None
-    return min(max(when - time.time(), 0.0), LONGEST_WAIT)
+        seconds = float(milliseconds) / 1000 if milliseconds else float(wait)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(wait).timestamp() - time.time()
+        except ValueError:
+            return None
+    return None if seconds != seconds else min(max(seconds, 0.0), LONGEST_WAIT)

@@ -1,0 +1,424 @@
+"""What endpoints do in the field, one test a hazard: each names the line of the hazard list it stands for.
+
+The list is the part on APIs of the project's collection of public reports (429, quota, filters, resets, ...).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import sqlite3
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lionkit.client import ChatClient, ChatRequest, Usage
+from lionkit.client import wire
+from lionkit.client.wire import read_error, read_reply, retry_after
+from lionkit.config import SANDBOX_URL, ApiConfig
+from lionkit.errors import LionkitError, StageStopped
+from lionkit.sandbox.app import TRANSIENT, Faults, create_app, serve
+
+KEY = "sk-test-0123456789abcdefghij"
+
+
+def backwards(messages: list[dict[str, str]], **_: Any) -> str:
+    return messages[-1]["content"][::-1]
+
+
+def asks(*texts: str, **settings: Any) -> list[ChatRequest]:
+    return [ChatRequest([{"role": "user", "content": text}], **{"max_tokens": 50, **settings}) for text in texts]
+
+
+def message(content: Any, finish: str = "stop", **more: Any) -> tuple[int, dict[str, Any]]:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, **more.pop("usage", {})}
+    return 200, {"choices": [{"finish_reason": finish, "message": {"content": content, **more}}], "usage": usage}
+
+
+def problem(status: int, text: str, **more: Any) -> tuple[int, dict[str, Any]]:
+    return status, {"error": {"message": text, **more}}
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Callable[..., ChatClient]:
+    def make(app: Any, **fields: Any) -> ChatClient:
+        config = ApiConfig(**{"base_url": SANDBOX_URL, "model": "answer-key", **fields})
+        return ChatClient(config, tmp_path / "calls.sqlite", app=app)
+
+    return make
+
+
+# 429 with Retry-After -> wait as told, all workers, not each alone
+
+
+def test_retry_after_holds_everybody(client: Any) -> None:
+    arrivals: list[float] = []
+
+    def answer(messages: Any, **_: Any) -> Any:
+        arrivals.append(time.monotonic())
+        return problem(429, "slow down") if len(arrivals) == 10 else "ok"
+
+    app = create_app(answer, latency=0.01)
+
+    async def with_header(scope: Any, receive: Any, send: Any) -> None:
+        async def marked(event: Any) -> None:
+            if event.get("status") == 429:
+                event["headers"].append((b"retry-after", b"0.6"))
+            await send(event)
+
+        await app(scope, receive, marked)
+
+    out = client(with_header, concurrency=8).map(asks(*map(str, range(60))))
+    assert {c.status for c in out} == {"ok"}
+    told = arrivals[9]
+    in_flight = [t for t in arrivals[10:] if t < told + 0.5]
+    assert len(in_flight) <= 8  # sent before the 429 was read
+    assert len([t for t in arrivals if t >= told + 0.6]) == len(arrivals) - 10 - len(in_flight)
+
+
+def test_429_without_a_header_backs_off_and_is_no_failed_attempt(client: Any) -> None:
+    tries: Counter[str] = Counter()
+
+    def answer(messages: Any, **_: Any) -> Any:
+        tries[messages[0]["content"]] += 1
+        return problem(429, "slow down") if tries[messages[0]["content"]] < 4 else "ok"
+
+    started = time.monotonic()
+    out = client(create_app(answer), max_attempts=2).map(asks("a"))
+    assert (out[0].status, tries["a"]) == ("ok", 4)
+    assert time.monotonic() - started > 0.25 + 0.5 + 1.0  # at least half of 0.5, 1, 2 s
+
+
+def test_retry_after_is_read_in_every_form() -> None:
+    assert retry_after({"retry-after": "3"}) == 3.0
+    assert retry_after({"retry-after": "1.5"}) == 1.5
+    assert retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert retry_after({"retry-after": "-4"}) == 0.0
+    assert retry_after({"retry-after": "999999"}) == 600.0
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({"retry-after": "nan"}) is None
+    assert retry_after({}) is None
+
+
+# insufficient_quota, 401, 403, unknown model -> one call, stop the stage, progress kept, remedy named
+
+
+STOPS = {
+    "quota": (problem(429, "You exceeded your current quota", code="insufficient_quota"), "add credit"),
+    "quota by type": (problem(429, "no", type="insufficient_quota"), "add credit"),
+    "hard limit": (
+        problem(400, "Billing hard limit has been reached", code="billing_hard_limit_reached"),
+        "add credit",
+    ),
+    "balance": (problem(402, "Insufficient Balance"), "add credit"),
+    "401": (problem(401, f"Incorrect API key provided: {KEY}"), "check the one in OPENAI_API_KEY"),
+    "403": (problem(403, "Country not supported"), "check the one in OPENAI_API_KEY"),
+    "no model": (problem(404, "The model `x` does not exist", code="model_not_found"), "no model 'answer-key'.*lists"),
+    "no model, Ollama": (problem(404, 'model "x" not found, try pulling it first'), "no model"),
+    "no model, vLLM": ((404, {"object": "error", "message": "The model `x` does not exist."}), "no model"),
+    "no model, 400": (problem(400, "invalid model ID", type="invalid_request_error"), "no model"),
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_what_no_row_escapes_stops_after_one_call(name: str, client: Any) -> None:
+    reply, remedy = STOPS[name]
+    app = create_app(lambda messages, **_: reply)
+    with pytest.raises(StageStopped, match=remedy) as stopped:
+        client(app, concurrency=64).map(asks(*map(str, range(100))))
+    assert app.state.accounts.requests == 1
+    assert "\n" not in str(stopped.value)
+    assert "0 of 100 replies are stored" in str(stopped.value)
+    assert stopped.value.__cause__ is None
+
+
+def test_quota_that_ends_midway_keeps_progress(client: Any) -> None:
+    app = create_app(backwards, quota=30, latency=0.01)
+    with pytest.raises(StageStopped, match="30 of 100 replies are stored"):
+        client(app, concurrency=8).map(asks(*map(str, range(100))))
+    assert app.state.accounts.requests <= 30 + 8
+    app.state.quota = None
+    out = client(app).map(asks(*map(str, range(100))))
+    assert (sum(c.cached for c in out), app.state.accounts.answered) == (30, 100)
+
+
+# context length -> no identical retry
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        problem(400, "This model's maximum context length is 8192 tokens", code="context_length_exceeded"),
+        problem(400, "the request exceeds the available context size, try increasing it"),
+        problem(413, "prompt is too long"),
+    ],
+)
+def test_too_long_a_prompt_fails_its_row_at_once(client: Any, reply: Any) -> None:
+    app = create_app(lambda messages, **_: reply if "long" in messages[0]["content"] else "fine")
+    out = client(app).map(asks("a", "long", "b"))
+    assert [c.status for c in out] == ["ok", "failed", "ok"]
+    assert "too long" in out[1].error
+    assert app.state.accounts.requests == 3
+    assert (out[1].text, out[1].usage) == ("", Usage())
+
+
+# content filter (as finish_reason, or as a 400) -> that row filtered, run goes on
+
+
+def test_content_filter_both_ways(client: Any) -> None:
+    replies = {
+        "by reason": message("partial", "content_filter"),
+        "by 400": problem(400, "The response was filtered", code="content_filter"),
+        "azure": problem(400, "bad", innererror={"code": "ResponsibleAIPolicyViolation"}),
+        "fine": "fine",
+    }
+    app = create_app(lambda messages, **_: replies[messages[0]["content"]])
+    out = client(app).map(asks(*replies))
+    assert [c.status for c in out] == ["filtered", "filtered", "filtered", "ok"]
+    assert [c.text for c in out] == ["partial", "", "", "fine"]
+    assert all("content filter" in c.error for c in out[:3])
+    assert client(app).map(asks(*replies))[1].cached  # asking again would change nothing
+    assert app.state.accounts.requests == 4
+
+
+# 200 with empty content -> truncated or failed, never a training target; refusals
+
+
+def test_empty_replies_are_never_ok(client: Any) -> None:
+    reasoning = {"completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 50}}
+    replies = {
+        "null": message(None),
+        "blank": message(" \n"),
+        "reasoning only": message("", "length", reasoning_content="hmm", usage=reasoning),
+        "cut": message("half an ans", "length"),
+        "refusal": message(None, refusal="I can't help with that."),
+        "parts": message([{"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]),
+        "fine": "fine",
+    }
+    app = create_app(lambda messages, **_: replies[messages[0]["content"]])
+    out = dict(zip(replies, client(app, max_attempts=2).map(asks(*replies))))
+    assert {name: c.status for name, c in out.items()} == {
+        **{"null": "failed", "blank": "failed", "reasoning only": "truncated", "cut": "truncated"},
+        **{"refusal": "refused", "parts": "ok", "fine": "ok"},
+    }
+    assert out["null"].error == "the reply is empty (given up after 2 attempts)"
+    assert "reasoning took it all" in out["reasoning only"].error
+    assert out["reasoning only"].usage == Usage(7, 50, 50)
+    assert (out["cut"].text, out["refusal"].text) == ("half an ans", "")
+    assert "I can't help with that." in out["refusal"].error
+    assert out["parts"].text == "in parts"
+    app.state.answer = backwards
+    again = dict(zip(replies, client(app).map(asks(*replies))))
+    assert (again["null"].text, again["null"].cached) == ("llun", False)  # a failed row is asked again, others are not
+    assert again["cut"] == type(out["cut"])(**{**_fields(out["cut"]), "cached": True})
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+# timeouts and resets -> retried within a cap with jitter
+
+
+def test_every_fault_at_once_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short form of the measurement in tests/bench/client.py."""
+    monkeypatch.setattr("lionkit.client.live.BACKOFF", 0.05)
+    faults = Faults(0.2, kinds=TRANSIENT, slow=0.1, retry_after=0.02)
+    app = create_app(backwards, faults=faults)
+    with serve(app) as url:
+        config = ApiConfig(base_url=url, model="answer-key", concurrency=64, max_attempts=10)
+        texts = [f"row {i}" for i in range(1000)]
+        out = ChatClient(config, tmp_path / "calls.sqlite").map(asks(*texts))
+    assert [(c.status, c.text) for c in out] == [("ok", text[::-1]) for text in texts]
+    accounts = app.state.accounts
+    assert accounts.answered == len(accounts.answers) == 1000  # none paid twice
+    assert all(accounts.faults[kind] > 5 for kind in TRANSIENT)
+    assert accounts.requests == 1000 + sum(accounts.faults[kind] for kind in TRANSIENT if kind != "slow")
+
+
+def test_a_reply_that_does_not_come_is_asked_again_and_then_failed(client: Any) -> None:
+    slow: set[str] = {"never"}
+    app = create_app(backwards)
+
+    async def sticky(scope: Any, receive: Any, send: Any) -> None:
+        async def listening() -> Any:
+            event = await receive()
+            for text in sorted(slow):
+                if text.encode() in event.get("body", b""):
+                    slow.discard("once")
+                    await asyncio.sleep(30)
+            return event
+
+        await app(scope, listening, send)
+
+    made = client(sticky, timeout=0.3, max_attempts=2)
+    made.map(asks("warm"))
+    slow.add("once")
+    started = time.monotonic()
+    out = made.map(asks("once", "never", "fine"))
+    assert [c.status for c in out] == ["ok", "failed", "ok"]
+    assert out[1].error == "no reply within 0.3 s (given up after 2 attempts)"
+    assert 0.6 < time.monotonic() - started < 4
+
+
+def test_a_server_that_is_not_there_stops_the_stage(client: Any) -> None:
+    made = client(None, base_url="http://127.0.0.1:9/v1", max_attempts=2)
+    with pytest.raises(StageStopped, match=r"127\.0\.0\.1:9/v1 gives no reply.*check base_url"):
+        made.map(asks("a", "b"))
+    assert made.spent() == Usage()  # a refused connection was not billed
+
+
+# URL without /v1 -> say so
+
+
+def test_url_without_v1_is_named(tmp_path: Path) -> None:
+    app = create_app(backwards)
+    with serve(app) as url:
+        bare = ChatClient(ApiConfig(base_url=url.removesuffix("/v1")), tmp_path / "calls.sqlite")
+        with pytest.raises(StageStopped, match=r"/chat/completions does not exist \(404\).*usually ends in /v1"):
+            bare.map(asks("a", "b"))
+        with pytest.raises(StageStopped, match=r"/v1/more/v1/chat/completions does not exist \(404\).*check base_url"):
+            ChatClient(ApiConfig(base_url=f"{url}/more/v1"), tmp_path / "calls.sqlite").map(asks("a"))
+        slashed = ChatClient(ApiConfig(base_url=f"{url}/"), tmp_path / "calls.sqlite").map(asks("abc"))
+    assert slashed[0].text == "cba"
+
+
+# max_tokens against max_completion_tokens, refused temperature, structured output: learned once per model
+
+
+def test_model_differences_are_learned_once(client: Any, tmp_path: Path) -> None:
+    models = {
+        "plain": (),
+        "reasoner": ("max_tokens", "temperature"),
+        "unstructured": ("response_format",),
+    }
+    app = create_app(backwards, models=models)
+    made = client(app, concurrency=32)
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    for number, (model, refused) in enumerate(models.items()):
+        before = app.state.accounts.requests
+        for start in (0, 50):
+            texts = [f"{model} {start + i}" for i in range(50)]
+            out = made.map(asks(*texts, model=model, temperature=0.2, response_format=schema))
+            assert [c.text for c in out] == [text[::-1] for text in texts]
+        assert app.state.accounts.requests - before == 100 + len(refused), number
+    db = sqlite3.connect(tmp_path / "calls.sqlite")
+    sent = {row for row in db.execute("SELECT DISTINCT model, sent FROM calls")}
+    db.close()
+    assert {model: json.loads(settings) for model, settings in sent} == {
+        "plain": {"model": "plain", "temperature": 0.2, "max_tokens": 50, "response_format": schema},
+        "reasoner": {"model": "reasoner", "max_completion_tokens": 50, "response_format": schema},
+        "unstructured": {"model": "unstructured", "temperature": 0.2, "max_tokens": 50},
+    }
+    assert len(sent) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+         "adapt", "max_tokens"),
+        ("Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
+         "adapt", "temperature"),
+        ("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+         "adapt", "response_format"),
+        ("max_tokens is too large: 100000. This model supports at most 16384 completion tokens", "failed", ""),
+        ("Invalid 'temperature': must be at most 2", "failed", ""),
+        ("we could not parse the JSON body", "failed", ""),
+    ],
+)  # fmt: skip
+def test_refused_parameters_are_told_from_bad_values(text: str, kind: str, name: str) -> None:
+    sent = {"model": "m", "max_tokens": 9, "temperature": 0.2, "response_format": {}}
+    outcome = read_error(400, {"message": text}, {}, sent, ApiConfig())
+    assert (outcome.kind, outcome.text) == (kind, name)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [None, [], "text", 5, {}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": [{"message": None}]},
+     {"error": {"message": "upstream"}}, {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}],
+)  # fmt: skip
+def test_a_200_of_any_shape_is_an_outcome(reply: Any) -> None:
+    assert read_reply(reply, {}).kind == "retry"
+
+
+# asyncio.run inside a running loop, one client across several loops: tests/test_client.py
+
+
+# the key never in logs, tracebacks, stores, notebooks, not even in part
+
+
+def test_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    heard = io.StringIO()
+    handler = logging.StreamHandler(heard)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    monkeypatch.setattr(root, "level", logging.DEBUG)
+    texts = []
+
+    def rude(messages: Any, **_: Any) -> Any:  # an endpoint that repeats the key, whole and masked
+        said = f"bad request for {KEY} alias sk-test-****ghij, Bearer {KEY}"
+        return problem(400, said) if "400" in messages[0]["content"] else KEY
+
+    app = create_app(rude, faults=Faults(0.3, kinds=("500", "drop", "malformed")), key=KEY)
+    with serve(app) as url:
+        made = ChatClient(ApiConfig(base_url=url, concurrency=2), tmp_path / "calls.sqlite")
+        texts += [repr(c) for c in made.map(asks("a", "b", "400 c", "d", "e"))]
+        texts += [repr(made), str(vars(made)), repr(made.config)]
+        monkeypatch.setenv("OPENAI_API_KEY", KEY + "x")
+        try:
+            ChatClient(ApiConfig(base_url=url), tmp_path / "calls.sqlite").map(asks("new"))
+        except StageStopped as error:
+            stack = traceback.TracebackException.from_exception(error, capture_locals=True)
+            texts += ["".join(stack.format()), str(error)]
+    root.removeHandler(handler)
+    texts += [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
+    texts.append(heard.getvalue())
+    assert "refuses the key (401)" in "".join(texts)
+    assert len(heard.getvalue()) > 200
+    for text in texts:
+        for part in (KEY[:12], KEY[-8:], "ghij"):
+            assert part not in text
+
+
+def test_a_missing_key_is_named_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ChatClient(ApiConfig(api_key_env="MY_KEY"), tmp_path / "calls.sqlite")
+    with pytest.raises(LionkitError, match="environment variable MY_KEY"):
+        made.map(asks("a"))
+    app = create_app(backwards, key=KEY)
+    with serve(app) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        with pytest.raises(
+            StageStopped, match="check the one in MY_KEY"
+        ):  # a server may do without a key; this one not
+            ChatClient(ApiConfig(api_key_env="MY_KEY"), tmp_path / "calls.sqlite").map(asks("a"))
+        monkeypatch.setenv("MY_KEY", f" {KEY}\n")
+        made = ChatClient(ApiConfig(api_key_env="MY_KEY"), tmp_path / "calls.sqlite")
+        assert made.map(asks("abc"))[0].text == "cba"
+    monkeypatch.setenv("MY_KEY", "sk-with a space")
+    with pytest.raises(LionkitError, match="copy it again") as refused:
+        made.map(asks("new"))
+    assert "space" not in str(refused.value).replace("holds spaces", "")
+
+
+def test_an_interactive_session_is_asked_for_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts: list[str] = []
+    monkeypatch.setattr("sys.stdin", type("Tty", (io.StringIO,), {"isatty": lambda self: True})())
+    monkeypatch.setattr("lionkit.client.chat.getpass.getpass", lambda prompt: prompts.append(prompt) or KEY)
+    app = create_app(backwards, key=KEY)
+    real = wire.connect
+    monkeypatch.setattr(wire, "connect", lambda config, key, _: real(config, key, app))
+    made = ChatClient(ApiConfig(), tmp_path / "calls.sqlite")
+    assert made.map(asks("abc"))[0].text == "cba"
+    assert made.map(asks("xyz"))[0].text == "zyx"
+    assert len(prompts) == 1
+    assert "OPENAI_API_KEY" in prompts[0]
