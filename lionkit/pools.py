@@ -16,6 +16,7 @@ import pandas as pd
 from lionkit.errors import LionkitError
 from lionkit.readers import read_instructions as read_instructions
 from lionkit.records import Instruction, Response, Verdict
+from lionkit.reviews import read_fastchat_reviews as read_fastchat_reviews
 
 
 class Split(NamedTuple):

@@ -59,10 +59,8 @@ def judge(
     settings = {"model": model, "temperature": temperature, "response_format": REFEREE_FORMAT if structured else None}
     replies = _ask(client, prompts, max_tokens, rounds, settings)
     replies |= {(i, 1): replies[i, 0] for i in twins}
-    return [
-        Verdict(item.id, *(_judgement(replies.get((i, order)), order, refused[i]) for order in (0, 1)), iteration)
-        for i, item in enumerate(instructions)
-    ]
+    judged = [[_judgement(replies.get((i, order)), order, refused[i]) for order in (0, 1)] for i in refused]
+    return [Verdict(item.id, first, second, iteration) for item, (first, second) in zip(instructions, judged)]
 
 
 def _ask(

@@ -3,6 +3,22 @@
 Every function takes a table and `ax=None`; without `ax` it makes a figure, which the caller closes.
 """
 
-from lionkit.plots.discrimination import gap_histogram, relative_by_category, score_scatter, seat_bias
+from lionkit.plots.discrimination import (
+    agreement,
+    gap_histogram,
+    length_bias,
+    relative_by_category,
+    score_distribution,
+    score_scatter,
+    seat_bias,
+)
 
-__all__ = ["gap_histogram", "relative_by_category", "score_scatter", "seat_bias"]
+__all__ = [
+    "agreement",
+    "gap_histogram",
+    "length_bias",
+    "relative_by_category",
+    "score_distribution",
+    "score_scatter",
+    "seat_bias",
+]

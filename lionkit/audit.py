@@ -1,0 +1,136 @@
+"""Can the referee be trusted? What `audit` measures in one table, from `pools.pool_table` or `pools.verdict_table`.
+
+Seat bias: both orders show the same two answers, so (first seat - second seat) averaged over the orders is what a
+seat is worth, whichever answer is better. Length bias, ties, spread of scores, agreement of two referees (or two
+runs of one), and how many instructions change sides when tau moves, complete it. Intervals are 95 %: Wilson for
+shares, normal for means, Fisher for correlations. They cover the choice of instructions only. A correlation of gap
+and length is no proof of bias: longer answers may be better. Human agreement is not measured.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+Z = 1.96
+Row = tuple[str, float, float, float, int, str]
+"""measure, value, low, high, n, how to read it"""
+SEATS = ["teacher_first_teacher", "teacher_first_student", "student_first_teacher", "student_first_student"]
+
+
+def audit(table: pd.DataFrame, tau: float = 1.0, other: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row a measure. Columns: measure, value, low, high (95 % interval), n (pairs counted), reading.
+
+    `other`: the same instructions judged by a second referee or in a second run, for agreement. Length bias needs
+    pool_table's responses. A measure without data (one order only, say) is NaN with n = 0.
+    """
+    decided = table.dropna(subset="gap")
+    rows = [
+        _share("undecided", table["gap"].isna(), "pairs with an unscored order; in no other measure"),
+        *_seats(decided, tau),
+        *_lengths(decided),
+        _share("ties", decided["gap"] == 0, "pairs scored equal; many ties mean a coarse scale"),
+        _mean("teacher's score", decided["teacher"], "close to 10 leaves no room above"),
+        _mean("student's score", decided["student"], ""),
+        *(_sides(decided["gap"], tau, step) for step in (-0.5, 0.5)),
+    ]
+    if other is not None:
+        rows += agreement(table, other, tau)
+    return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n", "reading"])
+
+
+def score_distribution(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores given, all orders: columns score (1 to 10, halves), teacher, student (counts), nearest half counting."""
+    halves = np.arange(2, 21)
+    counts = {}
+    for role in ("teacher", "student"):
+        given = table[[name for name in SEATS if name.endswith(role)]].to_numpy().ravel()
+        counts[role] = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
+    return pd.DataFrame({"score": halves / 2, **counts})
+
+
+def seat_advantage(table: pd.DataFrame) -> pd.Series:
+    """Points by which the first seat is favoured, a value for each pair scored in both orders, in [-9, 9]."""
+    both = table.dropna(subset=SEATS)
+    first_order = both["teacher_first_teacher"] - both["teacher_first_student"]
+    second_order = both["student_first_student"] - both["student_first_teacher"]
+    return (first_order + second_order) / 2
+
+
+def length_difference(table: pd.DataFrame) -> pd.Series:
+    """Teacher's minus student's length of a `pool_table`'s responses, in characters."""
+    return table["teacher_response"].str.len() - table["student_response"].str.len()
+
+
+def paired_gaps(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Columns id, gap_x, gap_y: the gaps of instructions decided in both tables."""
+    one, two = (t.rename(columns={"instruction_id": "id"})[["id", "gap"]].dropna() for t in (table, other))
+    return one.merge(two, on="id")
+
+
+def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0) -> list[Row]:
+    """Of two judgements of the same instructions: Cohen's kappa on hard/easy at tau, and correlation of the gaps."""
+    both = paired_gaps(table, other)
+    one, two, n = both["gap_x"], both["gap_y"], len(both)
+    hard_one, hard_two = one >= tau, two >= tau
+    observed = (hard_one == hard_two).mean() if n else math.nan
+    chance = hard_one.mean() * hard_two.mean() + (1 - hard_one.mean()) * (1 - hard_two.mean()) if n else math.nan
+    kappa = (observed - chance) / (1 - chance) if chance < 1 else math.nan
+    margin = Z * math.sqrt(observed * (1 - observed) / n) / (1 - chance) if chance < 1 else math.nan
+    note = "agreement on hard/easy beyond chance; 1 is full, 0 is none"
+    return [
+        ("agreement (kappa)", kappa, kappa - margin, min(1.0, kappa + margin), n, note),
+        _correlation("agreement (gaps)", one, two, "correlation of the two gaps"),
+    ]
+
+
+def _seats(decided: pd.DataFrame, tau: float) -> list[Row]:
+    both = decided.dropna(subset=SEATS)
+    one = (both["teacher_first_teacher"] - both["teacher_first_student"]).round(6)
+    two = (both["student_first_teacher"] - both["student_first_student"]).round(6)
+    return [
+        _mean("seat bias", seat_advantage(both), "points by which the first seat is favoured; 0 is fair"),
+        _share("label flips", (one >= tau) != (two >= tau), "hard in one order, easy in the other"),
+        _share("winner flips", one * two < 0, "the better answer changes with the order"),
+    ]
+
+
+def _lengths(decided: pd.DataFrame) -> list[Row]:
+    if "teacher_response" not in decided:
+        return []
+    lengths = length_difference(decided)
+    return [_correlation("length bias", decided["gap"], lengths, "correlation of gap and length difference")]
+
+
+def _sides(gaps: pd.Series, tau: float, step: float) -> Row:
+    moved = (gaps >= tau) != (gaps >= tau + step)
+    return _share(f"sides changed at tau {tau + step:g}", moved, f"instructions whose label hangs on tau = {tau:g}")
+
+
+def _share(measure: str, chosen: pd.Series, reading: str) -> Row:
+    """Share with Wilson's interval, which stays in [0, 1] and is right for 0 of n."""
+    n = len(chosen)
+    if not n:
+        return measure, math.nan, math.nan, math.nan, 0, reading
+    share, spread = float(chosen.mean()), Z**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    margin = Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return measure, share, max(0.0, middle - margin), min(1.0, middle + margin), n, reading
+
+
+def _mean(measure: str, values: pd.Series, reading: str) -> Row:
+    n, mean = len(values), float(values.mean())
+    margin = Z * float(values.std()) / math.sqrt(n) if n > 1 else math.nan
+    return measure, mean, mean - margin, mean + margin, n, reading
+
+
+def _correlation(measure: str, one: pd.Series, two: pd.Series, reading: str) -> Row:
+    """Pearson's r with Fisher's interval; NaN where a side does not vary."""
+    n = len(one)
+    if n < 4 or one.nunique() < 2 or two.nunique() < 2:
+        return measure, math.nan, math.nan, math.nan, n, reading
+    r = float(np.clip(np.corrcoef(one, two)[0, 1], -1, 1))
+    at, margin = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), Z / math.sqrt(n - 3)
+    return measure, r, float(np.tanh(at - margin)), float(np.tanh(at + margin)), n, reading

@@ -1,0 +1,162 @@
+"""Judge results that already exist: FastChat's review files and those of the reference implementation.
+
+FastChat: JSON Lines of questions, two answer files and one review file, scores on the first line of a review
+(`question_id`, `answer1_id`, `answer2_id`, `text`, `score`). Reference implementation: two review files in the order
+of the response files (`text`, `score`), one for each order of the answers. A review's text decides; its score field
+counts where the text cannot be read. Failure marks such as -1 are unscored, never numbers. Not covered: FastChat's
+single-answer grades and pairwise letters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from lionkit.errors import DataError
+from lionkit.readers import _rows, read_instructions
+from lionkit.records import Instruction, Judgement, Response, Verdict
+from lionkit.scores import Scores, Unscored, parse_scores
+
+T = TypeVar("T")
+NAMED = 50
+"""Ill-formed rows named in one error; beyond that they are counted."""
+
+
+class Judged(NamedTuple):
+    """A finished comparison, ready for `pools.pool_table`."""
+
+    instructions: list[Instruction]
+    teacher: list[Response]
+    student: list[Response]
+    verdicts: list[Verdict]
+
+
+def read_fastchat_reviews(
+    reviews: str | Path, answers_1: str | Path, answers_2: str | Path, questions: str | Path
+) -> list[Verdict]:
+    """One verdict a question, in the questions' order, in the one order asked; teacher = assistant 1.
+
+    A question without review is undecided. DataError names file and line of every review that is ill-formed, doubled,
+    or about a question or answer that the other files do not have.
+    """
+    ids = [item.id for item in read_instructions(questions)]
+    answers = [{r.instruction_id: r for r in read_fastchat_answers(path)} for path in (answers_1, answers_2)]
+    found: dict[str, Judgement] = {}
+
+    def read(row: dict[str, Any]) -> None:
+        question = _key(row, "question_id")
+        if question not in ids:
+            raise ValueError(f"question {question} is not in {questions}")
+        if question in found:
+            raise ValueError(f"a second review of question {question}")
+        for seat, (known, path) in enumerate(zip(answers, (answers_1, answers_2)), start=1):
+            if question not in known:
+                raise ValueError(f"question {question} has no answer in {path}")
+            if row.get(f"answer{seat}_id", known[question].call_id) != known[question].call_id:
+                raise ValueError(f"answer{seat}_id is {row[f'answer{seat}_id']!r}, not the one in {path}")
+        found[question] = _judgement(row)
+
+    _checked(reviews, read)
+    missing = Judgement(None, None, reason="there is no review of it")
+    return [Verdict(name, found.get(name, missing)) for name in ids]
+
+
+def read_fastchat_answers(path: str | Path) -> list[Response]:
+    """A FastChat answer file; `instruction_id` is the question's id, `call_id` the answer's."""
+
+    def read(row: dict[str, Any]) -> Response:
+        text, model = row.get("text"), str(row.get("model_id", ""))
+        if not isinstance(text, str):
+            raise ValueError(f"text is {text!r:.40}, expected the answer")
+        return Response(_key(row, "question_id"), text, model=model, call_id=str(row.get("answer_id")))
+
+    return _checked(path, read)
+
+
+def read_reference_results(
+    teacher_first: str | Path, student_first: str | Path, teacher: str | Path, student: str | Path
+) -> Judged:
+    """The reference implementation's four files: reviews with the teacher as assistant 1, then as assistant 2, and
+    both response files. An output "error" is a failed response, its pair undecided. DataError names every bad row."""
+    asked, answered = read_instructions(teacher), read_instructions(student)
+    if [i.text for i in asked] != [i.text for i in answered]:
+        raise DataError(student, None, f"holds other instructions than {teacher}, or in another order")
+    first, second = (_checked(path, _judgement) for path in (teacher_first, student_first))
+    for path, judged in ((teacher_first, first), (student_first, second)):
+        if len(judged) != len(asked):
+            raise DataError(path, None, f"{len(judged)} reviews for {len(asked)} pairs: is the file whole?")
+    by = [[_response(i.id, r.output) for i, r in zip(asked, rows)] for rows in (asked, answered)]
+    verdicts = []
+    for item, by_teacher, by_student, one, two in zip(asked, *by, first, second):
+        two = Judgement(two.student, two.teacher, two.reply, two.reason)  # the file has it by seat
+        if "failed" in (by_teacher.status, by_student.status):
+            one, two = (Judgement(None, None, j.reply, "a response failed") for j in (one, two))
+        verdicts.append(Verdict(item.id, one, two))
+    return Judged(asked, by[0], by[1], verdicts)
+
+
+def _response(name: str, text: str) -> Response:
+    return Response(name, "", "failed", "recorded as error") if text == "error" else Response(name, text)
+
+
+def _judgement(row: dict[str, Any]) -> Judgement:
+    """Scores by seat, the first as teacher's. Raises ValueError with what is wrong with the row."""
+    text, score = row.get("text"), row.get("score")
+    if not isinstance(text, str):
+        raise ValueError(f"text is {text!r:.40}, expected the review")
+    numbers = isinstance(score, list) and len(score) == 2 and all(type(s) in (int, float) for s in score)
+    if score is not None and not numbers:
+        raise ValueError(f"score is {score!r:.40}, expected two numbers")
+    known = Scores(*map(float, score)) if score and all(1 <= s <= 10 for s in score) else None
+    read = parse_scores(text.lstrip().split("\n")[0])
+    if isinstance(read, Unscored):
+        read = parse_scores(text)
+    if known and isinstance(read, Scores) and read != known:
+        raise ValueError(f"score is {score} where the text says {read.first:g} and {read.second:g}")
+    read = known or read
+    if isinstance(read, Unscored):
+        return Judgement(None, None, text, read.reason)
+    return Judgement(read.first, read.second, text)
+
+
+def _key(row: dict[str, Any], name: str) -> str:
+    if not isinstance(row.get(name), int | str):
+        raise ValueError(f"no {name}")
+    return str(row[name])
+
+
+def _checked(path: str | Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
+    """What `read` makes of each row; its ValueErrors become one DataError that names all ill-formed rows."""
+    good: list[T] = []
+    bad: list[tuple[int, str]] = []
+    for line, row in _lines(path):
+        try:
+            if not isinstance(row, dict):
+                raise ValueError(row if isinstance(row, str) else "not an object")
+            good.append(read(row))
+        except ValueError as error:
+            bad.append((line, str(error)))
+    if bad:
+        more = [f"line {line}: {problem}" for line, problem in bad[1:NAMED]]
+        more += [f"and {len(bad) - NAMED} more"] if len(bad) > NAMED else []
+        raise DataError(path, bad[0][0], "; ".join([bad[0][1], *more]))
+    return good
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """Rows with their lines. In JSON Lines a broken line comes as the text of what is wrong, and reading goes on."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError):
+        lines = []  # the instruction reader says it better, or can read it
+    if not lines or len(lines) < 3 or sum(line.startswith("{") for line in lines) < len(lines) / 2:
+        yield from _rows(path)
+        return
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                yield number, json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            yield number, f"not readable as JSON ({getattr(error, 'msg', 'nested too deeply')})"
