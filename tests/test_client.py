@@ -68,7 +68,7 @@ def test_replies_come_in_order_and_are_paid_once(client: Any, tmp_path: Path) ->
 
 
 def test_whatever_shapes_the_reply_makes_another_call() -> None:
-    base = dict(temperature=0.7, max_tokens=9, slot=0, response_format=None)
+    base = {"temperature": 0.7, "max_tokens": 9, "slot": 0, "response_format": None}
     variants = [
         call_key(ask("a", **base), SANDBOX_URL, "m"),
         call_key(ask("b", **base), SANDBOX_URL, "m"),

@@ -19,8 +19,7 @@ from typing import Any
 
 import pytest
 
-from lionkit.client import ChatClient, ChatRequest, Usage
-from lionkit.client import wire
+from lionkit.client import ChatClient, ChatRequest, Usage, wire
 from lionkit.client.wire import read_error, read_reply, retry_after
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError, StageStopped
@@ -311,7 +310,7 @@ def test_model_differences_are_learned_once(client: Any, tmp_path: Path) -> None
             assert [c.text for c in out] == [text[::-1] for text in texts]
         assert app.state.accounts.requests - before == 100 + len(refused), number
     db = sqlite3.connect(tmp_path / "calls.sqlite")
-    sent = {row for row in db.execute("SELECT DISTINCT model, sent FROM calls")}
+    sent = set(db.execute("SELECT DISTINCT model, sent FROM calls"))
     db.close()
     assert {model: json.loads(settings) for model, settings in sent} == {
         "plain": {"model": "plain", "temperature": 0.2, "max_tokens": 50, "response_format": schema},
@@ -326,7 +325,7 @@ def test_model_differences_are_learned_once(client: Any, tmp_path: Path) -> None
     [
         ("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
          "adapt", "max_tokens"),
-        ("Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
+        ("Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) is.",
          "adapt", "temperature"),
         ("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
          "adapt", "response_format"),
@@ -344,7 +343,8 @@ def test_refused_parameters_are_told_from_bad_values(text: str, kind: str, name:
 @pytest.mark.parametrize(
     "reply",
     [None, [], "text", 5, {}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": [{"message": None}]},
-     {"error": {"message": "upstream"}}, {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}],
+     {"error": {"message": "upstream"}},
+     {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}],
 )  # fmt: skip
 def test_a_200_of_any_shape_is_an_outcome(reply: Any) -> None:
     assert read_reply(reply, {}).kind == "retry"

@@ -64,7 +64,7 @@ class ChatClient:
         return [done[key] for key in keys]
 
     def estimate(self, requests: Sequence[ChatRequest], *, pilot: int = 0) -> Estimate:
-        """What `requests` will use in all: from their sizes, or from a `pilot` of so many of them, asked (and kept) now."""
+        """What `requests` will use in all: from their sizes, or from so many of them asked (and kept) now."""
         sizes = estimate(requests, self.config)
         if not pilot or not requests:
             return sizes

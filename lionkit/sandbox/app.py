@@ -14,66 +14,42 @@ import contextlib
 import hashlib
 import json
 import math
-import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from email import message_from_bytes
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-SLOT_HEADER = "x-lionkit-slot"
-TRANSIENT = ("429", "429-wait", "500", "drop", "malformed", "null", "slow")
-"""Faults a client can mend by asking again (`slow`: by waiting)."""
+from lionkit.sandbox.faults import TRANSIENT, Dropped, Faults, admit, depth, draw
+
+__all__ = ["TRANSIENT", "Faults", "create_app", "serve"]
+
 UNPARSABLE = "Both answers have their merits, and I would rather not put a number on either."
 
 Answer = Callable[..., "str | tuple[int, dict[str, Any]]"]
 """`answer(messages, temperature=, slot=)`: the reply's text, or an HTTP status with a whole JSON body."""
 
 
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong on purpose; drawn from the request and its attempt number, whatever the order of arrival."""
-
-    rate: float = 0.0
-    """Share of requests that meet a fault, in [0, 1]."""
-    kinds: tuple[str, ...] = TRANSIENT
-    """Drawn evenly from these; `truncated` and `unparsable` (a referee's reply without scores) exist as well."""
-    seed: int = 0
-    retry_after: float = 0.05
-    """Seconds that `429-wait` names in its Retry-After header."""
-    slow: float = 0.5
-    """Seconds that `slow` adds."""
-
-
 @dataclass
 class Accounts:
-    """The server's own books. `answered` counts whole, usable replies; tokens are what it would bill."""
+    """The server's own books. Tokens are what it would bill, useless replies included."""
 
     requests: int = 0
     answered: int = 0
+    """Whole, usable replies."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     batches: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
-    """Whole replies by digest of the request: anything above 1 was paid twice."""
-
-
-class _Dropped(Response):
-    """Half of a reply, then a closed connection."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
-        raise ConnectionResetError("the sandbox dropped this connection on purpose")
+    """Whole replies by digest of messages and slot: anything above 1 was paid twice."""
 
 
 def create_app(
@@ -88,28 +64,30 @@ def create_app(
     quota: int | None = None,
     batch_seconds: float = 0.0,
 ) -> Starlette:
-    """The server. `answer` defaults to the answer key; `latency` in seconds; `models` maps each name that is served
-    to the parameters it refuses (None: every name, nothing refused); `key`, if set, is the only one let in;
-    `quota` is the number of replies before `insufficient_quota`; a batch is done `batch_seconds` after it was made.
+    """The server. `answer` defaults to the answer key; `latency` in seconds; `requests_per_minute` is enforced by a
+    token bucket one second deep and told in headers; `models` maps each name that is served to the parameters it
+    refuses (None: every name, nothing refused); `key`, if set, is the only one let in; `quota` is the number of
+    replies before `insufficient_quota`; a batch is done `batch_seconds` after it was made.
     """
     if answer is None:
         from lionkit.sandbox.answer_key import reply as answer
     routes = [
-        Route("/v1/chat/completions", _chat, methods=["POST"]),
-        Route("/v1/models", _models),
-        Route("/v1/files", _upload, methods=["POST"]),
-        Route("/v1/files/{id}/content", _download),
-        Route("/v1/batches", _batches, methods=["GET", "POST"]),
-        Route("/v1/batches/{id}", _batch),
+        Route("/v1/chat/completions", _guarded(_chat), methods=["POST"]),
+        Route("/v1/models", _guarded(_models)),
+        Route("/v1/files", _guarded(_upload), methods=["POST"]),
+        Route("/v1/files/{id}/content", _guarded(_download)),
+        Route("/v1/batches", _guarded(_list_batches)),
+        Route("/v1/batches", _guarded(_make_batch), methods=["POST"]),
+        Route("/v1/batches/{id}", _guarded(_show_batch)),
         Route("/accounts", lambda request: JSONResponse(asdict(request.app.state.accounts))),
     ]
     app = Starlette(routes=routes)
-    app.state.answer, app.state.faults, app.state.latency = answer, faults or Faults(), latency
-    app.state.models, app.state.key, app.state.quota = models, key, quota
-    app.state.rpm, app.state.rate_headers = requests_per_minute, rate_headers
-    app.state.level, app.state.levelled = _burst(requests_per_minute), time.monotonic()
-    app.state.accounts, app.state.attempts = Accounts(), Counter()
-    app.state.files, app.state.batches, app.state.batch_seconds = {}, {}, batch_seconds
+    app.state._state |= {
+        **{"answer": answer, "faults": faults or Faults(), "latency": latency, "models": models, "key": key},
+        **{"quota": quota, "rpm": requests_per_minute, "rate_headers": rate_headers, "batch_seconds": batch_seconds},
+        **{"accounts": Accounts(), "attempts": Counter(), "files": {}, "batches": {}},
+        **{"level": depth(requests_per_minute), "levelled": time.monotonic()},
+    }
     return app
 
 
@@ -132,62 +110,76 @@ def serve(app: Starlette, port: int = 0) -> Iterator[str]:
         thread.join()
 
 
-def _burst(rpm: float | None) -> float:
-    return max(1.0, rpm / 60) if rpm else 0.0
+def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint, for those who have the key."""
+
+    async def guarded(request: Request) -> Response:
+        key, given = request.app.state.key, request.headers.get("authorization", "")
+        if key is not None and given != f"Bearer {key}":
+            said = f"Incorrect API key provided: {given[7:14]}****{given[-4:]}"  # as the real one puts it
+            return JSONResponse(_fail(said, "invalid_api_key"), 401)
+        return await endpoint(request)
+
+    return guarded
 
 
-def _error(status: int, message: str, code: str | None = None, param: str | None = None, **headers: str) -> Response:
-    body = {"error": {"message": message, "type": "sandbox", "code": code, "param": param}}
-    return JSONResponse(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
+async def _chat(request: Request) -> Response:
+    state, raw = request.app.state, await request.body()
+    slot = request.headers.get("x-lionkit-slot", "0")
+    state.accounts.requests += 1
+    if state.latency:
+        await asyncio.sleep(state.latency)
+    admitted, headers = admit(state)
+    if not admitted:
+        headers |= {"retry-after": f"{60 / state.rpm:.3f}"}
+        return JSONResponse(_fail("Rate limit reached", "rate_limit_exceeded"), 429, headers)
+    fault = draw(state, raw + slot.encode())
+    if fault in ("429", "429-wait", "500"):
+        wait = {"retry-after": f"{state.faults.retry_after:g}"} if fault == "429-wait" else {}
+        return JSONResponse(_fail("a fault on purpose", "fault"), int(fault[:3]), wait)
+    if fault == "slow":
+        await asyncio.sleep(state.faults.slow)
+    if await request.is_disconnected():
+        return Response(status_code=499)
+    if fault in ("drop", "malformed"):
+        return (Dropped if fault == "drop" else Response)('{"choices": [{"message": {"content": "never fin')
+    status, body = _complete(state, json.loads(raw), slot, fault)
+    return JSONResponse(body, status, headers)
 
 
-def _admit(state: Any) -> tuple[bool, dict[str, str]]:
-    """One token from the bucket (a second's worth deep), and the x-ratelimit headers that describe it."""
-    if not state.rpm:
-        return True, {}
-    now, rate, burst = time.monotonic(), state.rpm / 60, _burst(state.rpm)
-    state.level, state.levelled = min(burst, state.level + (now - state.levelled) * rate), now
-    admitted = state.level >= 1
-    state.level -= admitted
-    used = burst - state.level
-    headers = {
-        "x-ratelimit-limit-requests": f"{state.rpm:.0f}",
-        "x-ratelimit-remaining-requests": f"{max(0, math.floor(state.rpm - used))}",
-        "x-ratelimit-reset-requests": f"{math.ceil(used / rate * 1000)}ms",
-    }
-    return admitted, headers if state.rate_headers else {}
-
-
-def _complete(state: Any, body: dict[str, Any], slot: str, fault: str = "") -> tuple[int, dict[str, Any]]:
+def _complete(state: Any, asked: dict[str, Any], slot: str, fault: str) -> tuple[int, dict[str, Any]]:
     """(HTTP status, JSON body) of one chat call, and its entry in the accounts."""
-    model = body.get("model", "")
+    model, accounts = asked.get("model", ""), state.accounts
     if state.models is not None and model not in state.models:
         return 404, _fail(f"The model {model!r} does not exist", "model_not_found")
     for name in state.models[model] if state.models else ():
-        if name in body:
+        if name in asked:
             return 400, _fail(f"{name!r} is not supported with this model", "unsupported_parameter", name)
-    text = state.answer(body["messages"], temperature=body.get("temperature", 1.0), slot=slot)
+    if state.quota is not None and accounts.answered >= state.quota:
+        return 429, _fail("You exceeded your current quota", "insufficient_quota")
+    text = state.answer(asked["messages"], temperature=asked.get("temperature", 1.0), slot=slot)
     if not isinstance(text, str):
         return text
     text = {"unparsable": UNPARSABLE, "truncated": text[: len(text) // 2]}.get(fault, text)
-    limit = 4 * (body.get("max_tokens") or body.get("max_completion_tokens") or len(text))
+    limit = 4 * (asked.get("max_tokens") or asked.get("max_completion_tokens") or len(text))
     finish = "length" if len(text) > limit or fault == "truncated" else "stop"
-    text = text[:limit]
-    asked, written = math.ceil(len(json.dumps(body["messages"])) / 4), math.ceil(len(text) / 4)
-    accounts = state.accounts
-    accounts.prompt_tokens += asked
-    accounts.completion_tokens += written
+    prompt = json.dumps(asked["messages"])
+    usage = {"prompt_tokens": math.ceil(len(prompt) / 4), "completion_tokens": math.ceil(len(text[:limit]) / 4)}
+    accounts.prompt_tokens += usage["prompt_tokens"]
+    accounts.completion_tokens += usage["completion_tokens"]
     if fault != "null":
         accounts.answered += 1
-        accounts.answers[_digest(json.dumps([body["messages"], slot]).encode())] += 1
-    message = {"role": "assistant", "content": None if fault == "null" else text}
+        accounts.answers[hashlib.blake2s((prompt + slot).encode()).hexdigest()] += 1
+    message = {"role": "assistant", "content": None if fault == "null" else text[:limit]}
+    choice = {"index": 0, "finish_reason": finish, "message": message}
+    name = f"chatcmpl-{accounts.requests}"
     return 200, {
-        "id": f"chatcmpl-{accounts.requests}",
+        "id": name,
         "object": "chat.completion",
         "created": 0,
         "model": model,
-        "choices": [{"index": 0, "finish_reason": finish, "message": message}],
-        "usage": {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written},
+        "choices": [choice],
+        "usage": usage,
     }
 
 
@@ -195,129 +187,60 @@ def _fail(message: str, code: str, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": "invalid_request_error", "code": code, "param": param}}
 
 
-def _digest(raw: bytes) -> str:
-    return hashlib.blake2s(raw, digest_size=8).hexdigest()
-
-
-async def _chat(request: Request) -> Response:
-    state, raw = request.app.state, await request.body()
-    response = await _reply(request, state, raw, request.headers.get(SLOT_HEADER, "0"))
-    state.accounts.statuses[response.status_code] += 1
-    return response
-
-
-async def _reply(request: Request, state: Any, raw: bytes, slot: str) -> Response:
-    state.accounts.requests += 1
-    if state.latency:
-        await asyncio.sleep(state.latency)
-    if refusal := _locked(request):
-        return refusal
-    if state.quota is not None and state.accounts.answered >= state.quota:
-        return _error(429, "You exceeded your current quota", "insufficient_quota")
-    admitted, headers = _admit(state)
-    if not admitted:
-        return _error(429, "Rate limit reached", "rate_limit_exceeded", retry_after=f"{60 / state.rpm:.3f}", **headers)
-    fault = _draw(state, raw, slot)
-    if fault in ("429", "429-wait", "500"):
-        wait = {"retry_after": f"{state.faults.retry_after:g}"} if fault == "429-wait" else {}
-        return _error(int(fault[:3]), "a fault on purpose", **wait)
-    if fault == "slow":
-        await asyncio.sleep(state.faults.slow)
-    if await request.is_disconnected():
-        return Response(status_code=499)
-    if fault in ("drop", "malformed"):
-        return (_Dropped if fault == "drop" else Response)('{"choices": [{"message": {"conten', headers=headers)
-    status, body = _complete(state, json.loads(raw), slot, fault)
-    return JSONResponse(body, status, headers)
-
-
-def _draw(state: Any, raw: bytes, slot: str) -> str:
-    """The fault this attempt meets, or nothing."""
-    if not state.faults.rate:
-        return ""
-    call = _digest(raw + slot.encode())
-    state.attempts[call] += 1
-    rng = random.Random(f"{state.faults.seed} {call} {state.attempts[call]}")
-    fault = rng.choice(state.faults.kinds) if rng.random() < state.faults.rate else ""
-    state.accounts.faults[fault or "none"] += 1
-    return fault
-
-
-def _locked(request: Request) -> Response | None:
-    key, given = request.app.state.key, request.headers.get("authorization", "")
-    if key is None or given == f"Bearer {key}":
-        return None
-    return _error(401, f"Incorrect API key provided: {given[7:14]}****{given[-4:]}", "invalid_api_key")
-
-
 async def _models(request: Request) -> Response:
     names = request.app.state.models or ["answer-key"]
-    return _locked(request) or JSONResponse(
-        {
-            "object": "list",
-            "data": [{"id": name, "object": "model", "created": 0, "owned_by": "lionkit"} for name in names],
-        }
-    )
+    return JSONResponse({"object": "list", "data": [{"id": name, "object": "model", "created": 0} for name in names]})
 
 
 async def _upload(request: Request) -> Response:
-    if refusal := _locked(request):
-        return refusal
     head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
-    parts = message_from_bytes(head + await request.body()).get_payload()
-    parts = {part.get_param("name", header="content-disposition"): part.get_payload(decode=True) for part in parts}
-    return JSONResponse(_store(request.app.state, parts["file"]))
+    for part in message_from_bytes(head + await request.body()).walk():
+        if part.get_param("name", header="content-disposition") == "file":
+            content = part.get_payload(decode=True)
+    return JSONResponse(_keep(request.app.state, content))
 
 
-def _store(state: Any, content: bytes) -> dict[str, Any]:
+def _keep(state: Any, content: Any) -> dict[str, Any]:
     name = f"file-{len(state.files) + 1}"
     state.files[name] = content
     return {"id": name, "object": "file", "bytes": len(content), "created_at": 0, "filename": "f", "purpose": "batch"}
 
 
 async def _download(request: Request) -> Response:
-    content = request.app.state.files.get(request.path_params["id"])
-    return _locked(request) or (PlainTextResponse(content) if content is not None else _error(404, "no such file"))
+    return Response(request.app.state.files[request.path_params["id"]])
 
 
-async def _batches(request: Request) -> Response:
-    state = request.app.state
-    if refusal := _locked(request):
-        return refusal
-    if request.method == "GET":
-        made = [_progress(state, name) for name in reversed(state.batches)]
-        return JSONResponse({"object": "list", "data": made, "has_more": False})
-    asked = await request.json()
-    name = f"batch-{len(state.batches) + 1}"
+async def _make_batch(request: Request) -> Response:
+    state, asked = request.app.state, await request.json()
+    name, due = f"batch-{len(state.batches) + 1}", time.monotonic() + state.batch_seconds
     state.accounts.batches += 1
-    state.batches[name] = {
-        **{"id": name, "object": "batch", "created_at": 0, "status": "in_progress"},
-        **{k: asked.get(k) for k in ("endpoint", "completion_window", "input_file_id", "metadata")},
-        "due": time.monotonic() + state.batch_seconds,
-    }
-    return JSONResponse(_progress(state, name))
+    state.batches[name] = {**asked, "id": name, "object": "batch", "created_at": 0, "status": "in_progress", "due": due}
+    return JSONResponse(_looked_at(state, name))
 
 
-async def _batch(request: Request) -> Response:
-    state, name = request.app.state, request.path_params["id"]
-    known = name in state.batches
-    return _locked(request) or (JSONResponse(_progress(state, name)) if known else _error(404, "no such batch"))
+async def _show_batch(request: Request) -> Response:
+    return JSONResponse(_looked_at(request.app.state, request.path_params["id"]))
 
 
-def _progress(state: Any, name: str) -> dict[str, Any]:
+async def _list_batches(request: Request) -> Response:
+    state = request.app.state
+    made = [_looked_at(state, name) for name in reversed(state.batches)]
+    return JSONResponse({"object": "list", "data": made, "has_more": False})
+
+
+def _looked_at(state: Any, name: str) -> dict[str, Any]:
     """The batch as the API shows it; once it is due, its lines are answered, each with its own draw of a fault."""
     batch = state.batches[name]
     if batch["status"] == "in_progress" and time.monotonic() >= batch["due"]:
-        good, bad = [], []
-        for line in state.files[batch["input_file_id"]].decode().splitlines():
+        done: dict[str, list[str]] = {"output_file_id": [], "error_file_id": []}
+        for line in state.files[batch["input_file_id"]].splitlines():
             row = json.loads(line)
-            fault = _draw(state, json.dumps(row["body"]).encode(), row["custom_id"])
-            status, body = 500, _fail("a fault on purpose", "server_error")
-            if fault in ("", "null", "slow", "truncated", "unparsable"):
+            fault = draw(state, line)
+            status, body = 500, _fail("a fault on purpose", "fault")
+            if fault not in ("429", "429-wait", "500", "drop", "malformed"):
                 status, body = _complete(state, row["body"], row["custom_id"].partition(":")[2] or "0", fault)
-            done = {"custom_id": row["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
-            (good if status == 200 else bad).append(json.dumps(done))
-        for field_name, lines in (("output_file_id", good), ("error_file_id", bad)):
-            batch[field_name] = _store(state, "\n".join(lines).encode())["id"] if lines else None
-        batch["status"] = "completed"
+            row = {"custom_id": row["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
+            done["output_file_id" if status == 200 else "error_file_id"].append(json.dumps(row))
+        files = {kind: _keep(state, "\n".join(lines).encode())["id"] for kind, lines in done.items() if lines}
+        batch |= {"status": "completed", **files}
     return {key: value for key, value in batch.items() if key != "due"}
