@@ -56,7 +56,8 @@ async def _submit(stage: Stage, client: openai.AsyncOpenAI, calls: list[Call]) -
             break
     if not lines:
         stage.store.close_batch(token)
-        return await stage.rest(1.0)
+        stage.store.sweep()
+        return await stage.rest(1.0)  # others are asking these, or the budget waits for them
     file = await client.files.create(file=("calls.jsonl", "\n".join(lines).encode()), purpose="batch")
     made = await client.with_options(max_retries=0).batches.create(
         input_file_id=file.id,
@@ -76,7 +77,7 @@ async def _collect(stage: Stage, client: openai.AsyncOpenAI) -> None:
             return  # halted: the batch goes on without us
         for file in (batch.output_file_id, batch.error_file_id) if batch else ():
             if file:
-                _enter(stage, (await client.files.content(file)).text, batch_id)
+                _enter(stage, (await client.files.content(file)).text, token, batch_id)
         stage.store.close_batch(token)
         if batch and batch.status == "failed":
             faults = batch.errors.data if batch.errors and batch.errors.data else []
@@ -102,7 +103,7 @@ async def _wait(stage: Stage, client: openai.AsyncOpenAI, batch_id: str) -> Any:
     return None
 
 
-def _enter(stage: Stage, lines: str, batch_id: str | None) -> None:
+def _enter(stage: Stage, lines: str, token: str, batch_id: str | None) -> None:
     """Settle each row of a result file like a call that was sent alone."""
     calls = {call.key: call for call in stage.queue}
     for line in lines.splitlines():
@@ -118,4 +119,4 @@ def _enter(stage: Stage, lines: str, batch_id: str | None) -> None:
             outcome = read_error(status, body.get("error", body), {}, stage.body(call), stage.config)
         else:
             outcome = Outcome("retry", error=f"the batch did not answer it: {(row.get('error') or {}).get('message')}")
-        stage.settle(call, outcome, {**sent, "batch": batch_id})
+        stage.settle(call, outcome, {**sent, "batch": batch_id}, token)

@@ -82,8 +82,11 @@ class Stage:
             self.halt("the budget is used up (a call counts at its longest until it is answered): raise it")
         return state
 
-    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any]) -> float | None:
-        """Enter an attempt's outcome; seconds to wait before the next one, or None when there is none."""
+    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any], owner: str = "") -> float | None:
+        """Enter an attempt's outcome; seconds to wait before the next one, or None when there is none.
+
+        `owner` holds the claim: this kernel, or a batch's token.
+        """
         paid = bound(call.request) if outcome.paid is None else outcome.paid
         self.paid += paid
         if outcome.replied:
@@ -91,10 +94,10 @@ class Stage:
         if outcome.kind in ("ok", "truncated", "filtered", "refused"):
             status, text, error = cast(Status, outcome.kind), self.hide(outcome.text), self.hide(outcome.error)
             reply = Completion(status, text, paid, False, error, call.key, call.model)
-            self.store.put(reply, json.dumps(sent))
+            self.store.put(reply, json.dumps(sent), owner)
             self.done[call.key] = reply
             return None
-        self.store.release(call.key, paid)
+        self.store.release(call.key, paid, owner)
         if outcome.kind == "stop":
             self.halt(outcome.error)
             return None

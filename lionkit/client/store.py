@@ -120,19 +120,19 @@ class Store:
             self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?)", row)
         return "claimed"
 
-    def put(self, reply: Completion, sent: str) -> None:
-        """Keep a reply with the settings it was sent with, settle its claim, and enter its tokens in the account."""
+    def put(self, reply: Completion, sent: str, owner: str = "") -> None:
+        """Keep a reply with the settings it was sent with, settle its claim, and enter its tokens in the ledger."""
         u = reply.usage
         row: tuple[Any, ...] = (reply.call_id, reply.status, reply.text, reply.error)
         row += (u.prompt_tokens, u.completion_tokens, u.reasoning_tokens, reply.model, sent, time.time())
         with self._transaction():
             self._db.execute(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * len(row))})", row)
-            self._settle(reply.call_id, u)
+            self._settle(reply.call_id, u, owner or self.owner)
 
-    def release(self, key: str, paid: Usage) -> None:
+    def release(self, key: str, paid: Usage, owner: str = "") -> None:
         """Give a claim up without a reply; `paid` is what the attempt cost all the same."""
         with self._transaction():
-            self._settle(key, paid)
+            self._settle(key, paid, owner or self.owner)
 
     def open_batch(self, token: str, batch_id: str | None = None) -> None:
         """Note that a batch is about to be submitted, then (with its id) that it was. Its token owns its claims."""
@@ -159,17 +159,18 @@ class Store:
             row = self._db.execute("SELECT prompt_tokens, completion_tokens, reasoning_tokens FROM ledger").fetchone()
         return Usage(*row)
 
-    def _settle(self, key: str, paid: Usage) -> None:
-        self._db.execute("DELETE FROM claims WHERE key = ?", (key,))
-        sql = "UPDATE ledger SET prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?,"
-        values = (paid.prompt_tokens, paid.completion_tokens, paid.reasoning_tokens)
-        self._db.execute(f"{sql} reasoning_tokens = reasoning_tokens + ?", values)
+    def _settle(self, key: str, paid: Usage, owner: str) -> None:
+        """Once a claim: two kernels that collect the same batch pay for it once."""
+        if self._db.execute("DELETE FROM claims WHERE key = ? AND owner = ?", (key, owner)).rowcount:
+            sql = "UPDATE ledger SET prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?,"
+            values = (paid.prompt_tokens, paid.completion_tokens, paid.reasoning_tokens)
+            self._db.execute(f"{sql} reasoning_tokens = reasoning_tokens + ?", values)
 
     def _bury(self, owner: str) -> None:
         with self._transaction():
             claims = "SELECT key, prompt_tokens, completion_tokens FROM claims WHERE owner = ?"
             for key, asked, written in self._db.execute(claims, (owner,)).fetchall():
-                self._settle(key, Usage(asked, written))
+                self._settle(key, Usage(asked, written), owner)
             self._db.execute("DELETE FROM owners WHERE owner = ?", (owner,))
 
     def _lock_of(self, owner: str) -> FileLock:

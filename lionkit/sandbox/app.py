@@ -142,7 +142,8 @@ async def _chat(request: Request) -> Response:
     if await request.is_disconnected():
         return Response(status_code=499)
     if fault in ("drop", "malformed"):
-        return (Dropped if fault == "drop" else Response)('{"choices": [{"message": {"content": "never fin')
+        half = '{"choices": [{"message": {"content": "never fin'
+        return (Dropped if fault == "drop" else Response)(half, media_type="application/json")
     status, body = _complete(state, json.loads(raw), slot, fault)
     return JSONResponse(body, status, headers)
 
