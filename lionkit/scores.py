@@ -47,26 +47,26 @@ _FIRST = (
 _SECOND = "second|2nd|zweite[nrs]?|segund[ao]|deuxième|seconde?|second[ao]|tweede|втор[а-я]{2,3}|第二[个個份]?|두 번째"
 _SCORE = (
     "scor|rating|grade|bewertung|punkt|wertung|puntu|puntaje|calific|pontua|punteg|оцен|балл|评分|得分|分数|評分|分數|"
-    "スコア|점수"
+    "スコア|점수|\\brate"
 )
 _GIVES = (  # verbs that stand for a colon
     r"gets?\b|receives?\b|scores?\b|earns?\b|deserves?\b|erhält\b|bekommt\b|obtiene\b|recibe\b|obtient\b|reçoit\b|获得|得|打"
 )
 _LABEL = (
-    rf"(?:(?<![a-zа-я])(?:{_NOUN})[a-zа-я]{{0,2}}[ -]{{0,2}}(?:#|no\.?|nr\.?|number|№)? ?"
+    rf"(?:(?<![a-zа-я])(?:{_NOUN})(?:e?[sn]|[а-я]{{1,2}})?[ -]{{0,2}}(?:#|no\.?|nr\.?|number|№)? ?"
     rf"\(?(?P<seat>[12ab一二]|one|two)\)?s?|\b(?:the )?(?:(?P<first>{_FIRST})|(?P<second>{_SECOND})))"
     r"(?![a-z0-9]|[.,][0-9])"
 )
 _FILLER = (
-    rf"[ \n:=|→—–()>-]|{_GIVES}|(?:{_NOUN})s?(?![a-z]| ?\(?(?:[12ab]|one|two)\b)|[的の为是]|"
+    r"\((?![0-9.,]{1,5}(?: ?/ ?10| points?)?\))[^()\n]{0,40}\)|[ \n:=|→—–()>-]|[的の为是]|"
+    rf"(?:{_NOUN})s?(?![a-z]| ?\(?(?:[12ab]|one|two)\b)|{_GIVES}|"
     r"(?:is|ist|es|est|è|an?|of|eine?n?|von|une?|un|de|final|overall|total|points?)\b"
 )
 _MARK = re.compile(
-    rf"(?:{_LABEL}|(?m:^)[^\w\n]{{0,6}}(?P<bare>[12ab])(?= ?[:.)|=])\.?)"
-    rf"(?P<tail>(?: ?\((?![0-9.,]{{1,5}}(?:/10)?\))[^()\n]{{0,40}}\))?(?:{_FILLER}){{0,30}}+)"
-    r"(?=(?P<value>[^\n]{0,60}))"
+    rf"(?:{_LABEL}|(?:(?m:^)|[:;,|] )[^\w\n]{{0,6}}(?P<bare>[12ab])(?= ?[:.)|=][^\w\n]{{0,4}}[0-9n])(?!\.[0-9])\.?)"
+    rf"(?P<tail>(?:{_FILLER}){{0,30}}+)(?=(?P<value>[^\n]{{0,60}}))"
 )
-_HEADING = re.compile(rf"(?m)(?:^[^\w\n]{{0,8}}{_LABEL})|[.;!)] {_LABEL.replace('?P<', '?P<later_')} ?:")
+_HEADING = re.compile(rf"(?m)^[^\w\n]{{0,8}}{_LABEL}")
 _HEADED = re.compile(rf"\b(?:{_SCORE}|note|nota)[a-zà-ÿ]{{0,8}}(?P<tail> ?[:=] ?)(?=(?P<value>[^\n]{{0,60}}))")
 _SEPARATES = re.compile(rf"[:=|→—–(>\n-]|{_GIVES}")
 _VALUE = re.compile(
@@ -75,16 +75,17 @@ _VALUE = re.compile(
     r"(?: ?(?:points?|pts|punkten?|puntos?|pontos|punti|балл[а-я]{0,3}|分|点|점)(?![a-z]))?"
 )
 _MORE = re.compile(  # a range, a sum, a correction, another number
-    r" ?(?:[-–—~→+±/:,|]|->|\.\.+|to|or|and|vs\.?|bis|oder|und|a|o|y|à|ou|et|至|到|或|和)? ?[+-]?[0-9]|[a-z0-9%+±~/]"
+    r" ?(?:[-–—~→+±/:,;|]|->|\.\.+|to|or|and|vs\.?|bis|oder|und|a|o|y|à|ou|et|至|到|或|和)? ?[+-]?[0-9]|[a-z0-9%+±~/]"
 )
 _ENDS = re.compile(
     r" ?(?:$|[.,;:!?)(|—–-]|(?:and|und|y|et|e|и|because|as|since|for|weil|denn|da|porque|car)\b|"
     rf"(?:{_NOUN}|{_SCORE}|第|和))"
 )
+_NEXT = re.compile(r" ?[,;|]{1,3}[^\w\n]{0,4}[12ab] ?[:=]")
 _NOTHING = re.compile(r"-?(?:n/?a\b|nan\b|inf|none\b|null\b|unscored|not |unable|cannot|keine|ninguna|无|\?|-+$)")
 _NUMBER = r"([+-]?[0-9]+(?:[.,][0-9]+)?|-?nan|-?inf)(?: ?/ ?10)?"
 _PAIR = re.compile(
-    rf"(?:[^:|\n]{{0,60}}(?:{_SCORE})[^:|\n]{{0,60}}[:|])?[ (|]{{0,3}}"
+    rf"([^:|\n]{{0,60}}(?:{_SCORE})[^:|\n]{{0,60}}[:|])?[ (|]{{0,3}}"
     rf"(?:{_NUMBER}(?: ?[;|&] ?|, |,? (?:and|und|y|et|vs\.?) | ){_NUMBER}|([0-9]+),([0-9]+))[ .|)]{{0,3}}"
 )
 _THINK = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning|reflection)[>\]]", re.IGNORECASE)
@@ -110,7 +111,11 @@ def parse_scores(reply: str) -> Scores | Unscored:
         return Unscored("the reply ends inside its thinking block")
     text = _plain(_json_as_lines(text))
     found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}  # a label of its own wins
-    return _final_pair([found[at] for at in sorted(found)]) if found else _bare_pair(text)
+    lines = text.strip().split("\n")
+    final = _bare_pair(lines[-1])
+    if not final and found:
+        return _final_pair([found[at] for at in sorted(found)])
+    return final or _bare_pair(lines[0]) or Unscored("no scores were found")  # FastChat's judges begin with them
 
 
 def _without_thinking(reply: str) -> str | None:
@@ -179,9 +184,9 @@ def _plain(text: str) -> str:
     return re.sub(r" {2,}", " ", _TAG.sub(" ", text).translate(_CLEAN))
 
 
-def _seat(mark: re.Match[str], later: str = "") -> int:
-    token = mark[f"{later}seat"] or (not later and mark.groupdict().get("bare"))
-    return 1 if mark[f"{later}first"] or token in ("1", "a", "一", "one") else 2
+def _seat(mark: re.Match[str]) -> int:
+    token = mark["seat"] or mark.groupdict().get("bare")
+    return 1 if mark["first"] or token in ("1", "a", "一", "one") else 2
 
 
 def _labelled(text: str) -> Iterator[_Found]:
@@ -189,8 +194,9 @@ def _labelled(text: str) -> Iterator[_Found]:
     for mark in _MARK.finditer(text):
         line = text[max(0, mark.start() - 40) : mark.start()].rpartition("\n")[2] + mark[0]
         explicit = not mark["bare"] and re.search(_SCORE, line) is not None
-        if explicit or _SEPARATES.search(mark["tail"]):
-            value = _value(mark["value"], mark["tail"], explicit, alone=bool(mark["bare"]) or "\n" in mark["tail"])
+        if explicit or mark["bare"] or _SEPARATES.search(mark["tail"]):
+            alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
+            value = _value(mark["value"], mark["tail"], explicit, alone)
             if value is not None:
                 yield _Found(mark.end(), _seat(mark), value)
 
@@ -203,8 +209,8 @@ def _under_headings(text: str) -> Iterator[_Found]:
         last: _Found | None = None
         for mark in _HEADED.finditer(text, heading.end(), end):
             value = _value(mark["value"], mark["tail"], explicit=False, alone=False)
-            seat = _seat(heading, "" if heading["seat"] or heading["first"] or heading["second"] else "later_")
-            last = last if value is None else _Found(mark.end(), seat, value)
+            if value is not None:
+                last = _Found(mark.end(), _seat(heading), value) if isinstance(value, float) else None
         if last:
             yield last
 
@@ -219,7 +225,9 @@ def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | N
         said = explicit and not alone and re.search("[:=]", tail) and text.strip()
         return f"is not a number: {text[:20].strip()!r}" if said or _NOTHING.match(text) else None
     rest, shown = text[match.end() :], repr(text[: match.end() + 8].strip())
-    if alone and rest.strip(" .|);,"):
+    if _NEXT.match(rest):  # A: 8, B: 6
+        rest = ""
+    if alone and rest.strip(" .|);,") and not (match["top"] and re.match(" ?[,;:(—–-]", rest)):
         return None
     if _MORE.match(rest):
         return f"is not one number: {shown}"
@@ -239,8 +247,8 @@ def _number(digits: str) -> float | str:
 
 
 def _final_pair(found: list[_Found]) -> Scores | Unscored:
-    """The last two, where they are a pair. In an odd run such as 1 2 1 the last may stand alone after a quoted pair,
-    and is paired only when it is much nearer to its neighbour than that is to the one before."""
+    """The last two, where they are a pair. In an odd run such as 1 2 1 the last may stand alone after a quoted pair;
+    it is paired only when it is nearer to its neighbour than that is to the one before, in natural order a little."""
     run = 1
     while run < len(found) and found[-run - 1].seat != found[-run].seat:
         run += 1
@@ -248,18 +256,19 @@ def _final_pair(found: list[_Found]) -> Scores | Unscored:
     if run == 1:
         return Unscored(f"there is no score for answer {3 - last.seat} beside the last one for answer {last.seat}")
     lonely = run == 3 or (run % 2 and last.seat == 1)
-    if lonely and 2 * (last.at - found[-2].at) >= found[-2].at - found[-3].at:
+    if lonely and (last.at - found[-2].at) * (2 if last.seat == 1 else 1.2) >= found[-2].at - found[-3].at:
         return Unscored(f"the last score for answer {last.seat} stands alone after an earlier pair")
     return _scores({item.seat: item.value for item in found[-2:]})
 
 
-def _bare_pair(text: str) -> Scores | Unscored:
-    """Two numbers alone on the last line or, as FastChat's judges write, on the first."""
-    lines = text.strip().split("\n")
-    pair = _PAIR.fullmatch(lines[-1].strip()) or _PAIR.fullmatch(lines[0].strip())
+def _bare_pair(line: str) -> Scores | Unscored | None:
+    """Two numbers that are all of a line, save for words that name no answer or, in their order, both."""
+    pair = _PAIR.fullmatch(line.strip(" |"))
     if not pair:
-        return Unscored("no scores were found")
-    return _scores({1: _number(pair[1] or pair[3]), 2: _number(pair[2] or pair[4])})
+        return None
+    named = [_seat(mark) for mark in _MARK.finditer(pair[1] or "")] or [1, 2]
+    first, second = _number(pair[2] or pair[4]), _number(pair[3] or pair[5])
+    return _scores({named[0]: first, named[1]: second}) if sorted(named) == [1, 2] else None
 
 
 def _scores(values: dict[int, float | str]) -> Scores | Unscored:
