@@ -205,8 +205,8 @@ def offline() -> Config:
 def smoke() -> Config:
     """The same path in about a minute: for tests, and for a first look at a slow machine."""
     config = offline()
-    student = dataclasses.replace(config.student, epochs=1, max_new_tokens=24)
-    return dataclasses.replace(config, train_size=48, heldout_size=12, hard_size=6, easy_size=6, student=student)
+    student = dataclasses.replace(config.student, batch_size=8, max_new_tokens=24)
+    return dataclasses.replace(config, train_size=64, heldout_size=16, hard_size=6, easy_size=6, student=student)
 
 
 def single_gpu() -> Config:

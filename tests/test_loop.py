@@ -183,10 +183,10 @@ def test_a_referee_that_cannot_be_read_ends_as_undecided_and_stops_cleanly(run: 
 def test_answers_that_cannot_be_trained_on(run: Run) -> None:
     body = {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
     refusing = roles(run, answer=lambda messages, **options: (400, body))
-    with pytest.raises(StageStopped, match=r"none of the teacher's 48 answers"):
+    with pytest.raises(StageStopped, match=r"none of the teacher's 64 answers"):
         loop.imitate(run, refusing, 1)
     kept = records.read_jsonl(run.folder(1, "imitation") / "teacher.jsonl", Response)
-    assert len(kept) == 48
+    assert len(kept) == 64
     assert not run.done(1, "imitation")
 
 

@@ -12,13 +12,18 @@ from lionkit.plots.discrimination import (
     score_scatter,
     seat_bias,
 )
+from lionkit.plots.loop import loss, method, pool_sides, scores
 
 __all__ = [
     "agreement",
     "gap_histogram",
     "length_bias",
+    "loss",
+    "method",
+    "pool_sides",
     "relative_by_category",
     "score_distribution",
     "score_scatter",
+    "scores",
     "seat_bias",
 ]
