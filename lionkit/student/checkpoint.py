@@ -1,0 +1,80 @@
+"""What training leaves on disk: checkpoints to resume from, the finished adapter, and errors in plain words.
+
+A checkpoint is the Trainer's own folder. Its `trainer_state.json` is written last, so a folder without a
+readable one was cut short and is passed over. Nothing with a value that is not finite is ever written.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from lionkit.errors import StudentError
+from lionkit.records import disk_error, write_text
+from lionkit.student.model import Student
+
+
+@contextmanager
+def resumable(folder: Path, fingerprint: str) -> Iterator[str | None]:
+    """The newest whole checkpoint in `folder` that was made from the same inputs, or None. Gone when all went well."""
+    mark = folder / "inputs.txt"
+    if not mark.is_file() or mark.read_text() != fingerprint:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(mark, fingerprint)
+    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
+    yield str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def save_adapter(student: Student, out: Path) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json` to `out`, each whole or not at all."""
+    tensors = [(name, p) for name, p in student.model.named_parameters() if p.requires_grad]
+    if broken := [name for name, p in tensors if not torch.isfinite(p).all()]:
+        raise StudentError(
+            f"{len(broken)} adapter weights are not finite ({broken[0]}): not saved; lower learning_rate"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adapter-", dir=out) as work:
+        student.model.save_pretrained(work, save_embedding_layers=False)  # "auto" would ask the hub
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            os.replace(Path(work) / name, out / name)
+
+
+@contextmanager
+def explained(remedy: str) -> Iterator[None]:
+    """Turn a full device or disk into one StudentError that says what to change, and free the device's memory."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError, OSError, SafetensorError) as error:
+        text = str(error)
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+            message = f"out of memory while training: lower or change {remedy}; then load the student again"
+        elif isinstance(error, OSError):
+            message = str(disk_error(error, error.filename or "the checkpoint"))
+        elif "os error 28" in text or "PytorchStreamWriter" in text or "unexpected pos" in text:
+            message = str(disk_error(OSError(errno.ENOSPC, text), "a checkpoint or the adapter"))
+        else:
+            raise
+        traceback.clear_frames(error.__traceback__)  # or the frames would keep the tensors
+        gc.collect()
+        torch.cuda.empty_cache()
+        raise StudentError(message) from None

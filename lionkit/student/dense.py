@@ -1,0 +1,97 @@
+"""Fast linear layers on the CPU: 4-bit weights decoded once per call of train or respond, LoRA in one function.
+
+bitsandbytes decodes a layer's NF4 weight at every multiplication, and peft adds four tensor copies to each
+LoRA layer. Inside `dense(model)` each layer multiplies by a decoded copy in the compute type, and base and
+LoRA products share one autograd function that writes into one output. The numbers are those of the layers it
+stands in for, up to the rounding of the compute type; the 4-bit weights themselves are untouched. Costs two
+bytes a weight in bfloat16 for as long as the block lasts; larger models keep their layers as they are. GPUs
+are not covered: bitsandbytes has fused kernels there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+LIMIT = 1_000_000_000
+"""Most weights that are decoded: 2 GB in bfloat16, 4 GB in float32."""
+
+
+@contextmanager
+def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
+    """Decoded weights and fused LoRA for the linear layers of a model on the CPU, within the block.
+
+    Entered with gradients off (to respond), the adapter is taken as it stands at that moment.
+    """
+    from bitsandbytes.nn import Linear4bit
+    from peft.tuners.lora import LoraLayer
+
+    packed = [m for m in model.modules() if isinstance(m, Linear4bit)]
+    if next(model.parameters()).device.type != "cpu" or sum(m.weight.quant_state.shape.numel() for m in packed) > LIMIT:
+        yield
+        return
+    weights = {layer: _decode(layer, dtype) for layer in packed}
+    adapted = [m for m in model.modules() if isinstance(m, LoraLayer) and _simple(m)]
+    for layer, weight in weights.items():
+        layer.forward = partial(F.linear, weight=weight, bias=layer.bias)
+    for layer in adapted:
+        layer.forward = _lora_forward(layer, weights.get(layer.base_layer, layer.base_layer.weight), dtype)
+    try:
+        yield
+    finally:
+        for layer in (*packed, *adapted):
+            del layer.forward  # uncovers the class's own method
+
+
+def _decode(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+
+
+def _simple(layer: Any) -> bool:
+    """One plain LoRA on a linear layer; anything else (dropout, DoRA, merged) keeps peft's own forward."""
+    return (
+        isinstance(layer.base_layer, torch.nn.Linear)
+        and list(layer.active_adapters) == ["default"]
+        and isinstance(layer.lora_dropout["default"], torch.nn.Identity)
+        and not (layer.lora_variant or layer.merged or layer.disable_adapters)
+    )
+
+
+def _lora_forward(layer: Any, weight: torch.Tensor, dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    bias, scale = layer.base_layer.bias, layer.scaling["default"]
+
+    def low_rank() -> tuple[torch.Tensor, torch.Tensor]:  # looked up anew: resuming replaces the parameters
+        return layer.lora_A["default"].weight.to(dtype), (layer.lora_B["default"].weight * scale).to(dtype)
+
+    fixed = None if torch.is_grad_enabled() else low_rank()
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        return _LoraLinear.apply(rows, weight, bias, *(fixed or low_rank())).view(*x.shape[:-1], -1)
+
+    return forward
+
+
+class _LoraLinear(torch.autograd.Function):
+    """x Wᵀ + bias + (x Aᵀ) Bᵀ with W and bias frozen. x [n, in], W [out, in], A [rank, in], B [out, rank]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor, bias: Any, a: torch.Tensor, b: torch.Tensor) -> Any:
+        low = x @ a.T  # [n, rank]
+        ctx.save_for_backward(x, low, w, a, b)
+        return F.linear(x, w, bias).addmm_(low, b.T)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        (grad,) = grads  # [n, out]
+        x, low, w, a, b = ctx.saved_tensors
+        grad_low = grad @ b
+        grad_x = (grad @ w).addmm_(grad_low, a) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, grad_low.T @ x, grad.T @ low

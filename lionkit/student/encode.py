@@ -1,0 +1,146 @@
+"""From an instruction and a response to token ids and labels, and the audit of them before training.
+
+Prompt and response are tokenised apart and joined as ids, so no tokeniser merge can shift the label mask.
+Labels are the response and its end-of-sequence token; everything else is -100. Two formats: the tokenizer's
+chat template (with an empty system message, which keeps a template's default one out: 16 tokens a row for
+SmolLM2), or the plain format of the paper's base model (Alpaca's headings). Packing is not covered.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jinja2
+
+Template = Literal["chat", "plain"]
+IGNORED = -100
+SHORTEST_PROMPT = 8
+"""Fewer prompt tokens than this say nothing about the task."""
+PLAIN = "### Instruction:\n{}\n\n### Response:\n"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One training row. `labels` has the length of `input_ids`: -100 on the prompt, the ids themselves after it."""
+
+    input_ids: list[int]
+    labels: list[int]
+    cut: int = 0
+    """Tokens left out of the prompt to fit."""
+
+    @property
+    def supervised(self) -> int:
+        return sum(label != IGNORED for label in self.labels)
+
+
+def prompt_ids(tokenizer: Any, text: str, *, template: Template) -> list[int]:
+    """Token ids of the prompt up to where the response begins, with exactly one BOS where the tokenizer has it.
+
+    Control tokens spelt out in `text` stay text: an instruction cannot end its own turn.
+    """
+    if template == "plain":
+        ids = _text_ids(tokenizer, PLAIN.format(text))
+        has_bos = tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+        return [tokenizer.bos_token_id, *ids] if has_bos else ids
+    messages = [{"role": "system", "content": ""}, {"role": "user", "content": text}]
+    options = {"add_generation_prompt": True, "return_dict": False, "sanitize_control_tokens": True}
+    try:
+        ids = tokenizer.apply_chat_template(messages, **options)
+    except jinja2.TemplateError:  # some templates know no system role
+        ids = tokenizer.apply_chat_template(messages[1:], **options)
+    return list(ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids)
+
+
+def _text_ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def encode(tokenizer: Any, text: str, response: str, *, template: Template, max_length: int) -> Encoded | None:
+    """One row of at most `max_length` ids, or None where nothing would be learnt from it.
+
+    A row that is too long loses the middle of its prompt, never its response; where the response with its
+    end-of-sequence token leaves too few ids for a prompt, the row is dropped (None), and so is an empty response.
+    """
+    answer = _text_ids(tokenizer, response)
+    if not answer:
+        return None
+    answer = [*answer, tokenizer.eos_token_id]
+    prompt = prompt_ids(tokenizer, text, template=template)
+    cut = max(len(prompt) + len(answer) - max_length, 0)
+    if cut:
+        room = len(prompt) - cut
+        if room < SHORTEST_PROMPT:
+            return None
+        prompt = prompt[: room // 2] + prompt[len(prompt) - (room - room // 2) :]
+    return Encoded(prompt + answer, [IGNORED] * len(prompt) + answer, cut)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What training would see, counted. It may start when there are no `problems`."""
+
+    template: Template
+    rows: int
+    dropped: int
+    """Rows with an empty response, or one that leaves no room for the prompt."""
+    cut: int
+    """Rows whose prompt was shortened."""
+    tokens: int
+    supervised: int
+    """Tokens with a label."""
+    problems: tuple[str, ...]
+    example: tuple[tuple[str, bool], ...]
+    """The first row, token by token: (text, labelled)."""
+
+    def __str__(self) -> str:
+        share = self.supervised / max(self.tokens, 1)
+        counts = f"{self.rows} rows ({self.template}), {self.tokens} tokens, {share:.0%} supervised"
+        return "; ".join((f"{counts}, {self.cut} prompts cut, {self.dropped} rows dropped", *self.problems))
+
+    def _repr_html_(self) -> str:
+        """The counts, and the first row with its labelled tokens marked: a wrong mask is seen at a glance."""
+        row = "".join(
+            f"<mark>{html.escape(text)}</mark>" if labelled else html.escape(text) for text, labelled in self.example
+        )
+        return f'<p>{html.escape(str(self))}</p><pre style="white-space:pre-wrap">{row}</pre>'
+
+
+def label_audit(
+    tokenizer: Any, pairs: Sequence[tuple[str, str]], *, template: Template, max_length: int
+) -> tuple[list[Encoded], Audit]:
+    """Encode (instruction, response) pairs, and count what training depends on. Raises nothing."""
+    encoded = [encode(tokenizer, text, response, template=template, max_length=max_length) for text, response in pairs]
+    rows = [row for row in encoded if row is not None]
+    example = [(tokenizer.decode([i]), label != IGNORED) for r in rows[:1] for i, label in zip(r.input_ids, r.labels)]
+    return rows, Audit(
+        template=template,
+        rows=len(rows),
+        dropped=len(encoded) - len(rows),
+        cut=sum(row.cut > 0 for row in rows),
+        tokens=sum(len(row.input_ids) for row in rows),
+        supervised=sum(row.supervised for row in rows),
+        problems=problems(rows, tokenizer.eos_token_id, tokenizer.bos_token_id),
+        example=tuple(example),
+    )
+
+
+def problems(rows: Sequence[Encoded], eos: int | None, bos: int | None) -> tuple[str, ...]:
+    """Why these rows must not be trained on, in words; empty when they may be."""
+    found = []
+    if not rows:
+        found.append("no row is left: raise max_length, or look at the responses")
+    if eos is None:
+        found.append("the tokenizer has no end-of-sequence token, so the student would never learn to stop")
+    unended = sum(not row.labels or row.labels[-1] != eos or row.input_ids[-1] != eos for row in rows)
+    if unended and eos is not None:
+        found.append(f"{unended} rows do not end in a labelled end-of-sequence token")
+    if empty := sum(row.supervised <= 1 for row in rows):
+        found.append(f"{empty} rows have no labelled response")
+    if shifted := sum(any(b not in (IGNORED, a) for a, b in zip(row.input_ids, row.labels)) for row in rows):
+        found.append(f"{shifted} rows have labels that are not their own tokens")
+    if bos is not None and bos != eos and (twice := sum(row.input_ids[:2] == [bos, bos] for row in rows)):
+        found.append(f"{twice} rows begin with two BOS tokens")
+    return tuple(found)

@@ -1,0 +1,168 @@
+"""Loading a student: 4-bit NF4 (QLoRA, arXiv 2305.14314) or its own precision, with or without an adapter.
+
+Weights come from safetensors only and no code of a model repository is run. Compute type by device: bfloat16
+where the processor or card multiplies it natively, float16 on older cards, else float32.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lionkit.errors import StudentError
+from lionkit.student.encode import Template
+
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a kernel not used here
+Quantize = Literal["nf4", "none"]
+
+
+@dataclass
+class Student:
+    """A model ready to answer. Training changes `model` in place, so that it answers with the new adapter."""
+
+    model: Any
+    tokenizer: Any
+    template: Template
+    device: torch.device
+    base: str
+    """Hub id or folder of the weights, as an adapter's configuration names it."""
+    path: Path | str
+    """Where the weights were read from."""
+    quantize: Quantize
+    dtype: torch.dtype
+    """Type of activations, and of weights that are not quantised."""
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it carries a LoRA adapter."""
+        return hasattr(self.model, "peft_config")
+
+
+def load(
+    model: str | Path,
+    *,
+    quantize: Quantize = "nf4",
+    adapter: Path | None = None,
+    template: Literal["auto", "chat", "plain"] = "auto",
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    seed: int = 0,
+) -> Student:
+    """Load `model` (`SmolLM2-135M-Instruct`, a hub id or a folder) and, on it, the adapter in a folder.
+
+    A LoRA adapter made later is initialised from `seed`. Raises StudentError when there is no such model, it
+    cannot be read, or the adapter belongs to another base.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    torch.manual_seed(seed)
+    place = choose_device(device)
+    compute = choose_dtype(place) if dtype == "auto" else getattr(torch, dtype)
+    base, path = resolve(model)
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
+        network = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=compute,
+            device_map={"": place},
+            use_safetensors=True,
+            trust_remote_code=False,
+            **({"quantization_config": nf4} if quantize == "nf4" else {}),
+        )
+    except torch.OutOfMemoryError:
+        raise StudentError(
+            f"{base} does not fit on {place}: quantize='nf4', a smaller model, or device='cpu'"
+        ) from None
+    except (OSError, ValueError, ImportError) as error:
+        raise StudentError(
+            f"cannot load {base} ({_first_line(error)}): give a hub id with safetensors and a network, or a folder"
+        ) from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if adapter is not None:
+        network = add_adapter(network, adapter, base)
+    _avoid_packed_kernel(network)
+    network.eval()
+    chosen: Template = ("chat" if tokenizer.chat_template else "plain") if template == "auto" else template
+    if chosen == "chat" and not tokenizer.chat_template:
+        raise StudentError(f"{base} has no chat template: use template = 'plain'")
+    return Student(network, tokenizer, chosen, place, base, path, quantize, compute)
+
+
+def resolve(model: str | Path) -> tuple[str, Path | str]:
+    """(name for records, where to read): the offline student from its cache, a folder, or a hub id."""
+    from lionkit.sandbox import weights
+
+    if str(model) == weights.NAME:
+        return weights.HUB_ID, weights.fetch()
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve()), folder
+    if isinstance(model, Path) or str(model).startswith((".", "/", "~")) or str(model).count("/") != 1:
+        raise StudentError(f"there is no model {model}: give {weights.NAME}, a hub id (owner/name) or a folder")
+    return str(model), str(model)
+
+
+def add_adapter(network: Any, adapter: Path, base: str) -> Any:
+    """The model with the LoRA adapter of a folder, trainable. Raises StudentError when it is not this model's."""
+    from peft import PeftConfig, PeftModel
+
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise StudentError(f"{adapter} holds no adapter_model.safetensors: run the imitation stage that makes it")
+    try:
+        named = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
+        if Path(named).name != Path(base).name:
+            raise StudentError(f"the adapter in {adapter} was made for {named}, not for {base}: load that model")
+        return PeftModel.from_pretrained(network, str(adapter), is_trainable=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise StudentError(f"cannot load the adapter in {adapter}: {_first_line(error)}") from None
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is CUDA (this process's card under `accelerate launch`), else MPS, else the CPU."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        else:
+            device = "mps" if torch.backends.mps.is_available() else "cpu"
+    return torch.device(device)
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """The fastest type that the device computes in natively and that trains without loss scaling, if any."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "mps":
+        return torch.bfloat16 if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float32
+    native = torch.cpu.get_capabilities()
+    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
+
+
+def _avoid_packed_kernel(network: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights at the first eval-mode forward on CPUs with AVX512-BF16.
+
+    The packed kernel has no autograd: a model that has answered once would then train on wrong gradients,
+    silently. With the flag off the weights stay as they are and every path is differentiable.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in network.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,337 @@
+"""QLoRA fine-tuning of the student on (instruction, response) pairs, through transformers' Trainer and peft.
+
+The loss is the completion-only cross-entropy of the paper's section 3.1, summed over response tokens and
+divided by their number over the whole accumulated batch. What is added to the Trainer: logits only at labelled
+positions (SmolLM2's 49k vocabulary would cost more than its layers), batches of similar length in an order
+that depends on seed and epoch alone, a checkpoint from which a killed run goes on to the same weights, and
+refusal to save anything that is not finite. Full fine-tuning is not covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from lionkit.errors import StudentError
+from lionkit.progress import Progress
+from lionkit.student.checkpoint import explained, resumable, save_adapter
+from lionkit.student.dense import dense
+from lionkit.student.encode import IGNORED, Encoded, label_audit
+from lionkit.student.model import Student
+
+Pairs = Sequence[tuple[str, str]]
+EAGER_LENGTH = 256
+"""Up to this many tokens plain attention trains faster on a CPU than PyTorch's fused one."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What training did. `counts()` is reproducible on one machine; times and memory are not."""
+
+    rows: int
+    dropped: int
+    cut: int
+    tokens: int
+    """Tokens of all rows, padding not counted, in one epoch."""
+    supervised_tokens: int
+    steps: int
+    template: str
+    losses: list[float]
+    """Mean loss per response token, by optimizer step."""
+    validation: list[float] = field(default_factory=list)
+    """Validation loss per response token, by epoch."""
+    seconds: float = 0.0
+    peak_memory: int = 0
+    """Bytes: of the device on CUDA, else of this process, since it began."""
+
+    def counts(self) -> dict[str, Any]:
+        names = ("rows", "dropped", "cut", "tokens", "supervised_tokens", "steps", "template")
+        last = self.losses[-max(len(self.losses) // 10, 1) :]
+        return {name: getattr(self, name) for name in names} | {"loss": round(sum(last) / len(last), 4)}
+
+
+def train(
+    student: Student,
+    pairs: Pairs,
+    *,
+    out: Path,
+    rank: int = 16,
+    alpha: int = 32,
+    dropout: float = 0.0,
+    learning_rate: float = 2e-4,
+    epochs: int = 3,
+    batch_size: int = 8,
+    accumulation: int = 1,
+    max_length: int = 1024,
+    gradient_checkpointing: bool = True,
+    seed: int = 0,
+    validation: Pairs = (),
+    patience: int | None = None,
+    checkpoint_seconds: float = 120.0,
+    progress: bool = True,
+) -> TrainReport:
+    """Fine-tune on pairs and write the adapter to `out`; the student then answers with it.
+
+    A student with an adapter goes on from it (rank, alpha and dropout are the adapter's own), another gets a
+    LoRA on all linear layers. With `validation` pairs the loss on them is taken after each epoch and the best
+    epoch is kept; `patience` epochs without gain end the training. Killed and called again with the same
+    arguments it resumes at the last checkpoint in `out`. Raises StudentError: nothing to train on, labels that
+    the audit condemns, a loss that is not finite, out of memory, disk full.
+    """
+    rows, audit = label_audit(student.tokenizer, pairs, template=student.template, max_length=max_length)
+    held, _ = label_audit(student.tokenizer, validation, template=student.template, max_length=max_length)
+    if audit.problems:
+        raise StudentError(f"nothing was trained: {audit}")
+    _wrap(student, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
+    settings = {
+        "learning_rate": learning_rate, "num_train_epochs": epochs, "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": accumulation, "seed": seed,
+    }  # fmt: skip
+    started = time.monotonic()
+    if student.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(student.device)
+    remedy = (
+        f"batch_size ({batch_size}), max_length ({max_length}) or gradient_checkpointing ({gradient_checkpointing})"
+    )
+    with resumable(out / "checkpoints", _fingerprint(student, rows, held, settings)) as last, explained(remedy):
+        arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
+        state = _fit(student, rows, held, arguments, last, patience, checkpoint_seconds, progress)
+        if state.is_world_process_zero:
+            save_adapter(student, out)
+    return TrainReport(
+        rows=audit.rows, dropped=audit.dropped, cut=audit.cut, tokens=audit.tokens,
+        supervised_tokens=audit.supervised, steps=state.global_step, template=student.template,
+        losses=[entry["loss"] for entry in state.log_history if "loss" in entry],
+        validation=[entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry],
+        seconds=time.monotonic() - started, peak_memory=peak_memory(student.device),
+    )  # fmt: skip
+
+
+def _wrap(student: Student, *, rank: int, alpha: int, dropout: float, seed: int) -> None:
+    """Give the student a seeded LoRA on all linear layers, unless it has an adapter to go on from."""
+    from peft import LoraConfig, get_peft_model
+
+    if not student.adapted:
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        student.model = get_peft_model(student.model, config)
+    config = student.model.peft_config["default"]
+    config.base_model_name_or_path = student.base
+    config.target_modules = sorted(config.target_modules)  # a set: its order would differ between processes
+    for name, parameter in student.model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bool, settings: dict[str, Any]) -> Any:
+    on_gpu = student.device.type == "cuda"
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        lr_scheduler_type="cosine",
+        warmup_steps=0.03,  # a share of all steps
+        optim="paged_adamw_8bit" if on_gpu else "adamw_torch",
+        bf16=on_gpu and student.dtype == torch.bfloat16,
+        fp16=on_gpu and student.dtype == torch.float16,
+        use_cpu=student.device.type == "cpu",
+        activation_checkpointing=checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="epoch" if evaluate else "no",
+        save_strategy="epoch" if evaluate else "no",
+        load_best_model_at_end=evaluate,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        save_total_limit=2,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # on, it would hide a loss that is not finite
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+        ddp_find_unused_parameters=False,
+        **settings,
+    )
+    if on_gpu:
+        arguments._n_gpu = 1  # several cards are used through `accelerate launch`, not through DataParallel
+    return arguments
+
+
+def _fit(
+    student: Student,
+    rows: list[Encoded],
+    held: list[Encoded],
+    arguments: Any,
+    last: str | None,
+    patience: int | None,
+    checkpoint_seconds: float,
+    progress: bool,
+) -> Any:
+    """Run the Trainer from checkpoint `last`, or from the start; returns its state."""
+    trainer = _StudentTrainer(student.model, arguments, collate(student), train_dataset=rows, eval_dataset=held)
+    trainer.remove_callback(PrinterCallback)
+    steps = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
+    with (
+        Progress(steps * int(arguments.num_train_epochs), "training", "steps", shown=progress) as bar,
+        _fast(student, max(len(row.input_ids) for row in rows)),
+    ):
+        trainer.add_callback(_Watch(bar, checkpoint_seconds))
+        if held and patience:
+            trainer.add_callback(EarlyStoppingCallback(patience))
+        trainer.train(resume_from_checkpoint=last)
+    student.model.eval()
+    return trainer.state
+
+
+class _StudentTrainer(Trainer):
+    """The Trainer with this module's loss, batches and validation loss."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # has it count the labels of the whole accumulated batch
+        self.loss_is_scaled_for_ga = True
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        lengths = [len(row.input_ids) for row in self.train_dataset]
+        return _ByLength(lengths, self.args.train_batch_size, self.args.seed, lambda: int(self.state.epoch or 0))
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Sum over this batch's labels over the number in the accumulated batch, over all processes."""
+        return self._token_losses(model, inputs).sum() * self.accelerator.num_processes / num_items_in_batch
+
+    def _token_losses(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Cross-entropy [labels] of every labelled token. The head is called on their positions only."""
+        labels = inputs["labels"][:, 1:]  # the token after each position
+        labelled = labels != IGNORED
+        head = self.model.get_base_model().get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, args: (args[0][:, :-1][labelled],))
+        try:
+            logits = model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            ).logits
+        finally:
+            hook.remove()
+        return F.cross_entropy(logits.float(), labels[labelled], reduction="none")
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validation loss per response token, each token counted once."""
+        self.model.eval()
+        with torch.no_grad():
+            losses = [self._token_losses(self.model, self._prepare_inputs(b)) for b in self.get_eval_dataloader()]
+        metrics = {"eval_loss": torch.cat(losses).mean().item()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class _ByLength(torch.utils.data.Sampler[int]):
+    """Batches of similar length in random order: the rows are shuffled, sorted within groups of eight batches,
+    cut into batches, and the full ones shuffled. Depends on seed and epoch alone, so a resumed run sees the same."""
+
+    def __init__(self, lengths: list[int], batch: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(f"{self.seed} {self.epoch()}")
+        order = rng.sample(range(len(self)), len(self))
+        span = 8 * self.batch
+        for start in range(0, len(order), span):
+            order[start : start + span] = sorted(order[start : start + span], key=lambda i: -self.lengths[i])
+        batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        rest = batches.pop() if len(order) % self.batch else []
+        rng.shuffle(batches)
+        return iter([i for batch in (*batches, rest) for i in batch])
+
+
+class _Watch(TrainerCallback):
+    """Moves the bar, saves a checkpoint every so many seconds, stops at a loss or gradient that is not finite."""
+
+    def __init__(self, bar: Progress, checkpoint_seconds: float) -> None:
+        self.bar, self.every, self.saved = bar, checkpoint_seconds, time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps:
+            control.should_save, self.saved = True, time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
+            raise StudentError(
+                f"the loss is {logs['loss']} at step {state.global_step}: nothing was saved; lower learning_rate"
+            )
+        self.bar.update(1, loss=f"{logs['loss']:.3f}")
+
+
+@contextmanager
+def _fast(student: Student, longest: int) -> Iterator[None]:
+    """What makes training faster on a CPU, within the block (see `dense`)."""
+    base = student.model.get_base_model()
+    before = base.config._attn_implementation
+    with dense(student.model, student.dtype):
+        if student.device.type == "cpu" and longest <= EAGER_LENGTH:
+            base.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            base.set_attn_implementation(before)
+
+
+def collate(student: Student) -> Callable[[list[Encoded]], dict[str, torch.Tensor]]:
+    """Rows to tensors [batch, longest]: padded on the right, the padding masked and never a label."""
+    pad = student.tokenizer.pad_token_id
+
+    def stack(rows: list[Encoded]) -> dict[str, torch.Tensor]:
+        width = max(len(row.input_ids) for row in rows)
+        columns = {
+            "input_ids": [row.input_ids + [pad] * (width - len(row.input_ids)) for row in rows],
+            "attention_mask": [[1] * len(row.input_ids) + [0] * (width - len(row.input_ids)) for row in rows],
+            "labels": [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows],
+        }
+        return {name: torch.tensor(values) for name, values in columns.items()}
+
+    return stack
+
+
+def _fingerprint(student: Student, rows: list[Encoded], held: list[Encoded], settings: dict[str, Any]) -> str:
+    """A digest of everything that the trained weights depend on."""
+    digest = hashlib.blake2s(repr((student.base, student.quantize, student.dtype, rows, held, settings)).encode())
+    for name, parameter in student.model.named_parameters():
+        if parameter.requires_grad:
+            digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: tensors on CUDA since training began, else the process since it began (0: unknown)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
