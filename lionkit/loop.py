@@ -138,6 +138,7 @@ def imitate(run: Run, roles: Roles, iteration: int) -> Path:
             "gradient_checkpointing")}  # fmt: skip
         report = roles.student.train(student, pairs, out=folder / "adapter", seed=config.seed + iteration, **options)
         roles.trained(folder / "adapter")
+        records.write_text(folder / "losses.json", json.dumps(report.losses))
         return {"answers": len(responses), "usable": len(pairs), **report.counts()}
 
     inputs = {"train_pool": train_pool, "student": dataclasses.asdict(config.student), "teacher": _teacher_key(config),

@@ -21,6 +21,7 @@ from lionkit.sandbox.families import solve
 @dataclass
 class RoteReport:
     rows: int
+    losses: tuple[float, ...] = (1.0,)
 
     def counts(self) -> dict[str, Any]:
         return {"rows": self.rows}
