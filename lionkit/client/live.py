@@ -74,7 +74,9 @@ class Stage:
 
     def claim(self, call: Call, owner: str = "") -> str:
         """As `Store.claim`; `done` where the reply was there; no budget for it halts the stage."""
-        state = self.store.claim(call.key, bound(call.request), self.fits, owner)
+        config = self.config
+        fits = self.fits if config.budget_usd or config.budget_tokens else None
+        state = self.store.claim(call.key, bound(call.request), fits, owner)
         if isinstance(state, Completion):
             self.done[call.key] = state
             return "done"

@@ -103,19 +103,20 @@ class Store:
                 self._bury(owner)
                 Path(lock.lock_file).unlink(missing_ok=True)
 
-    def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool], owner: str = "") -> Completion | str:
+    def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool] | None, owner: str = "") -> Completion | str:
         """The reply if it is there by now, else `claimed`, `taken` (another kernel is asking), `wait` (the budget may
-        allow it once calls in flight are settled) or `over` (it will not).
+        allow it once calls in flight are settled) or `over` (it will not; no `fits`: no budget).
         """
         with self._transaction():
             if row := self._db.execute(f"SELECT {COLUMNS} FROM calls WHERE key = ?", (key,)).fetchone():
                 return _completion(row)
             if self._db.execute("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone():
                 return "taken"
-            sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), COUNT(*) FROM claims"
-            asked, written, others = self._db.execute(sql).fetchone()
-            if not fits(self.spent() + Usage(int(asked), int(written)) + most):
-                return "wait" if others else "over"
+            if fits is not None:
+                sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), COUNT(*) FROM claims"
+                asked, written, others = self._db.execute(sql).fetchone()
+                if not fits(self.spent() + Usage(int(asked), int(written)) + most):
+                    return "wait" if others else "over"
             row = (key, owner or self.owner, most.prompt_tokens, most.completion_tokens)
             self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?)", row)
         return "claimed"

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from email import message_from_bytes
 from typing import Any
 
@@ -79,7 +79,7 @@ def create_app(
         Route("/v1/batches", _guarded(_list_batches)),
         Route("/v1/batches", _guarded(_make_batch), methods=["POST"]),
         Route("/v1/batches/{id}", _guarded(_show_batch)),
-        Route("/accounts", lambda request: JSONResponse(asdict(request.app.state.accounts))),
+        Route("/accounts", lambda request: JSONResponse(vars(request.app.state.accounts))),
     ]
     app = Starlette(routes=routes)
     app.state._state |= {
