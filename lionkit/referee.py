@@ -41,9 +41,9 @@ def judge(
 
     Both orders of all pairs go out together; unread replies are asked again up to `rounds` times, with twice the
     tokens after a cut. A pair with a response that is not `ok` is not asked. An empty answer is judged like any
-    other (the prompt says that empty is worth 1). Equal answers make both orders one prompt: it is asked once and
-    read both ways, so that their gap is 0. Texts over `max_chars` characters are shortened. `structured` requests
-    JSON by schema, for endpoints that have it. Raises StageStopped (from the client) when asking cannot go on.
+    other (the prompt says that empty is worth 1). Equal answers make both orders the same request, which the client
+    asks once, so that their gap is 0. Texts over `max_chars` characters lose their middle. `structured` asks for JSON
+    by schema, for endpoints that have it. Raises StageStopped (from the client) when asking cannot go on.
     """
     answers = [{r.instruction_id: r for r in responses} for responses in (teacher, student)]
     refused: dict[int, str] = {}
@@ -55,10 +55,8 @@ def judge(
             text, one, two = (shorten(t, max_chars) for t in (item.text, by_teacher.text, by_student.text))
             prompts[i, 0] = referee_messages(text, one, two, structured)
             prompts[i, 1] = referee_messages(text, two, one, structured)
-    twins = {i: prompts.pop((i, 1)) for i, order in list(prompts) if order and prompts[i, 0] == prompts[i, 1]}
     settings = {"model": model, "temperature": temperature, "response_format": REFEREE_FORMAT if structured else None}
     replies = _ask(client, prompts, max_tokens, rounds, settings)
-    replies |= {(i, 1): replies[i, 0] for i in twins}
     judged = [[_judgement(replies.get((i, order)), order, refused[i]) for order in (0, 1)] for i in refused]
     return [Verdict(item.id, first, second, iteration) for item, (first, second) in zip(instructions, judged)]
 

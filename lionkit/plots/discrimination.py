@@ -109,7 +109,7 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
 def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Student's total over the teacher's, in percent, by category and over all (paper figure 4)."""
     totals = evaluate.relative_by_category(table).iloc[::-1]
-    ax = axes(ax, 6, 0.8 + 0.3 * len(totals))
+    ax = axes(ax, 6, 1.5 + 0.3 * len(totals))
     percent = 100 * totals["score"].to_numpy()
     bars = ax.barh(
         [f"{c} ({n})" for c, n in zip(totals["category"], totals["scored"])], percent, color=COLOURS["student"]

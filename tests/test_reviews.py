@@ -1,0 +1,184 @@
+"""Judge files that exist: FastChat's published totals, the reference implementation's sentinels and failures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lionkit import evaluate, pools
+from lionkit.errors import DataError
+from lionkit.reviews import read_fastchat_answers, read_fastchat_reviews, read_reference_results
+
+
+def lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+# FastChat
+
+
+@pytest.mark.parametrize(
+    ("judged", "teacher", "student", "hard", "easy"),
+    [("gpt35", 693, 638, 27, 53), ("alpaca-13b", 583, 704, 3, 77)],
+)
+def test_published_totals(shared_data: Path, judged: str, teacher: int, student: int, hard: int, easy: int) -> None:
+    folder = shared_data / "vicuna80"
+    verdicts = pools.read_fastchat_reviews(
+        folder / f"review_{judged}_vicuna-13b.jsonl", folder / f"answer_{judged}.jsonl",
+        folder / "answer_vicuna-13b.jsonl", folder / "question.jsonl",
+    )  # fmt: skip
+    total = evaluate.relative_score(verdicts)
+    assert (total.teacher_total, total.student_total, total.scored, total.unscored) == (teacher, student, 80, 0)
+    assert total.score == student / teacher
+    split = pools.split_by_gap(pools.read_instructions(folder / "question.jsonl"), verdicts, 1.0)
+    assert (len(split.hard), len(split.easy), len(split.undecided)) == (hard, easy, 0)
+
+
+def fastchat(folder: Path, reviews: list[Any]) -> tuple[Path, Path, Path, Path]:
+    """Three questions, two answers each, and the given reviews."""
+    questions = [{"question_id": i, "text": f"question {i}", "category": "generic"} for i in (1, 2, 3)]
+    one, two = ([{"question_id": i, "text": f"{who} {i}", "answer_id": f"{who}{i}"} for i in (1, 2, 3)] for who in "ab")
+    return (lines(folder / "review.jsonl", reviews), lines(folder / "one.jsonl", one), lines(folder / "two.jsonl", two),
+            lines(folder / "question.jsonl", questions))  # fmt: skip
+
+
+def review(number: int, text: str, **values: Any) -> dict[str, Any]:
+    return {"question_id": number, "answer1_id": f"a{number}", "answer2_id": f"b{number}", "text": text, **values}
+
+
+def test_fastchat_rows_become_verdicts_in_the_order_of_the_questions(tmp_path: Path) -> None:
+    reviews = [
+        review(3, "9 7\nAssistant 1: 8, Assistant 2: 8 would be too even.", score=[9, 7]),
+        review(1, "I cannot say."),
+    ]
+    verdicts = read_fastchat_reviews(*fastchat(tmp_path, reviews))
+    assert [v.instruction_id for v in verdicts] == ["1", "2", "3"]
+    assert (verdicts[2].teacher_score, verdicts[2].student_score, verdicts[2].gap) == (9, 7, 2)
+    assert verdicts[2].student_first is None
+    assert [v.label(1.0) for v in verdicts] == ["undecided", "undecided", "hard"]
+    assert "no scores were found" in verdicts[0].reason
+    assert "there is no review of it" in verdicts[1].reason
+    assert verdicts[0].teacher_first.reply == "I cannot say."
+
+
+def test_a_failure_mark_is_unscored_and_the_score_field_counts_where_the_text_is_unreadable(tmp_path: Path) -> None:
+    reviews = [
+        review(1, "-1 -1", score=[-1, -1]),
+        review(2, "mended by hand", score=[8, 6]),
+        review(3, "7 7", score=[-1, -1]),
+    ]
+    verdicts = read_fastchat_reviews(*fastchat(tmp_path, reviews))
+    assert [v.scored for v in verdicts] == [False, True, True]
+    assert (verdicts[1].gap, verdicts[2].gap) == (2, 0)
+    total = evaluate.relative_score(verdicts)
+    assert (total.teacher_total, total.student_total, total.scored, total.unscored) == (15, 13, 2, 1)
+
+
+def test_every_ill_formed_review_is_named(tmp_path: Path) -> None:
+    reviews = [
+        review(1, "8 9"),
+        "{not json",
+        review(2, "8 9", score=[8, 7]),
+        review(3, "8 9", score="8 9"),
+        "[1, 2]",
+        {"question_id": 3, "score": [1, 2]},
+        {"text": "8 9"},
+        review(99, "8 9"),
+        review(1, "8 9"),
+        review(3, "8 9", answer2_id="c3"),
+    ]
+    with pytest.raises(DataError) as caught:
+        read_fastchat_reviews(*fastchat(tmp_path, reviews))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'review.jsonl'}, line 2: not readable as JSON")
+    assert caught.value.line == 2
+    for number, words in (
+        (3, "score is [8, 7] where the text says 8 and 9"), (4, "score is '8 9', expected two numbers"),
+        (5, "not an object"), (6, "text is None"), (7, "no question_id"), (8, "question 99 is not in"),
+        (9, "a second review of question 1"), (10, "answer2_id is 'c3'"),
+    ):  # fmt: skip
+        assert f"line {number}: {words}" in message
+    assert "\n" not in message
+    assert "line 1:" not in message
+
+
+def test_ill_formed_answers_and_missing_files_are_named(tmp_path: Path) -> None:
+    review_file, one, two, questions = fastchat(tmp_path, [review(1, "8 9")])
+    lines(two, [{"question_id": 1, "text": None}, {"question_id": 2, "text": "x"}, {"text": "x"}])
+    with pytest.raises(DataError, match="two.jsonl, line 1: text is None, expected the answer; line 3: no question_id"):
+        read_fastchat_reviews(review_file, one, two, questions)
+    with pytest.raises(DataError, match="missing.jsonl"):
+        read_fastchat_answers(tmp_path / "missing.jsonl")
+    lines(two, [{"question_id": 2, "text": "x"}])
+    with pytest.raises(DataError, match="line 1: question 1 has no answer in .*two.jsonl"):
+        read_fastchat_reviews(review_file, one, two, questions)
+
+
+def test_byte_order_mark_windows_line_ends_and_arrays_are_read(tmp_path: Path) -> None:
+    reviews = [review(i, "8 9", score=[8.0, 9.0]) for i in (1, 2, 3)]
+    paths = fastchat(tmp_path, reviews)
+    plain = read_fastchat_reviews(*paths)
+    paths[0].write_bytes(b"\xef\xbb\xbf" + paths[0].read_bytes().replace(b"\n", b"\r\n"))
+    assert read_fastchat_reviews(*paths) == plain
+    paths[0].write_text(json.dumps(reviews, indent=2), encoding="utf-8")
+    assert read_fastchat_reviews(*paths) == plain
+
+
+# the reference implementation
+
+
+def reference(
+    folder: Path, first: list[Any], second: list[Any], outputs: tuple[str, ...] = ("t", "t", "t", "t")
+) -> list[Path]:
+    rows = [
+        [{"instruction": f"do {i}", "input": "", "output": o} for i, o in enumerate(out)] for out in (outputs, "ssss")
+    ]
+    responses = [folder / "teacher.json", folder / "student.json"]
+    for path, items in zip(responses, rows):
+        path.write_text(json.dumps(items, indent=4), encoding="utf-8")
+    return [lines(folder / "review12.jsonl", first), lines(folder / "review21.jsonl", second), *responses]
+
+
+def scored(one: float, two: float, *, read: bool = True) -> dict[str, Any]:
+    text = f"Fine.\nScore of the Assistant 1: {one:g}\nScore of the Assistant 2: {two:g}"
+    return {"score": [one, two], "text": text} if read else {"score": [-1, -1], "text": "error"}
+
+
+def test_reference_results_are_read_by_role_and_sentinels_never_averaged(tmp_path: Path) -> None:
+    lost = scored(0, 0, read=False)
+    first = [scored(9, 6), scored(8, 5), lost, {"score": [-1, -1], "text": scored(7, 6)["text"] + "\n"}]
+    second = [scored(7, 8), lost, lost, scored(5, 8)]
+    judged = read_reference_results(*reference(tmp_path, first, second))
+    assert [(v.teacher_score, v.student_score) for v in judged.verdicts[::3]] == [(8.5, 6.5), (7.5, 5.5)]
+    assert [v.label(1.0) for v in judged.verdicts] == ["hard", "undecided", "undecided", "hard"]
+    assert [v.instruction_id for v in judged.verdicts] == [i.id for i in judged.instructions]
+    table = pools.pool_table(*judged)
+    assert list(table["teacher_response"]) == ["t"] * 4
+    assert list(table["student_response"]) == ["s"] * 4
+    assert list(table["student_first_teacher"].fillna(0)) == [8, 0, 0, 8]
+
+
+def test_reference_output_error_is_a_failed_response(tmp_path: Path) -> None:
+    reviews = [scored(9, 1)] * 4
+    judged = read_reference_results(*reference(tmp_path, reviews, reviews, ("t", "error", "t", "t")))
+    assert [r.status for r in judged.teacher] == ["ok", "failed", "ok", "ok"]
+    assert [v.scored for v in judged.verdicts] == [True, False, True, True]
+    assert "a response failed" in judged.verdicts[1].reason
+
+
+def test_reference_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    reviews = [scored(9, 1)] * 4
+    with pytest.raises(DataError, match="review21.jsonl: 3 reviews for 4 pairs"):
+        read_reference_results(*reference(tmp_path, reviews, reviews[:3]))
+    with pytest.raises(DataError, match=r"review12.jsonl, line 2: score is \[1\].*; line 4: text is 3"):
+        read_reference_results(
+            *reference(tmp_path, [reviews[0], {"score": [1], "text": "x"}, reviews[0], {"text": 3}], reviews)
+        )
+    paths = reference(tmp_path, reviews, reviews)
+    paths[3].write_text(json.dumps([{"instruction": "other", "output": "x"}] * 4), encoding="utf-8")
+    with pytest.raises(DataError, match="student.json: holds other instructions than"):
+        read_reference_results(*paths)
