@@ -7,6 +7,7 @@ what the user can mend, and exits with 1.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +77,50 @@ def status(name: Name = "") -> None:
         done = [stage for stage in STAGES if opened.done(iteration, stage)]
         print(f"iteration {iteration}: {', '.join(done) or 'nothing yet'}")
     print(table(loop.summarise(opened)))
+
+
+@app.command()
+def plan(name: Name = "") -> None:
+    """Show what a run will take: calls and tokens by role, and the memory of the student."""
+    from lionkit import plan
+    from lionkit.run import open_run
+
+    config = open_run(name).config
+    print("\nCalls (a rough guide; stored replies are not asked again):")
+    print(plan.calls(config).to_string(index=False, na_rep="-"))
+    print(
+        f"\nMemory to train {config.student.model}, batch {config.student.batch_size}, "
+        f"length {config.student.max_length}:"
+    )
+    print(plan.memory(config.student.model, config).to_string(index=False))
+
+
+@app.command()
+def train(name: Name = "", iteration: int = 1) -> None:
+    """Run only the imitation stage of one iteration, on the pools that are there."""
+    from lionkit import loop
+    from lionkit.run import open_run, shown
+
+    opened = open_run(name)
+    print(f"Adapter: {shown(loop.imitate(opened, loop.open_roles(opened), iteration))}")
+
+
+@app.command()
+def export(target: Path, name: Name = "", iteration: int = 0) -> None:
+    """Copy the hard, easy and undecided instructions of an iteration (default: the last) to Alpaca JSON files."""
+    import json
+
+    from lionkit import loop, pools
+    from lionkit.records import write_text
+    from lionkit.run import open_run
+
+    opened = open_run(name)
+    found = loop.read_discrimination(opened, iteration or opened.config.iterations)
+    answers = {r.instruction_id: r.text for r in found.teacher if r.status == "ok"}
+    for side, items in pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau)._asdict().items():
+        rows = [{"instruction": i.instruction, "input": i.input, "output": answers.get(i.id, "")} for i in items]
+        write_text(target / f"{side}.json", json.dumps(rows, ensure_ascii=False, indent=1))
+        print(f"{target / side}.json: {len(rows)} instructions")
 
 
 def table(summary: dict[str, Any]) -> str:
