@@ -5,10 +5,15 @@ The only package that imports torch, transformers and peft; importing it takes s
 `respond` answers, `export` gives the result away.
 """
 
+import warnings
+
 from lionkit.student.encode import Audit, Encoded, encode, label_audit
 from lionkit.student.model import Student, load
 from lionkit.student.respond import Answer, respond
 from lionkit.student.train import TrainReport, train
+
+# transformers warns of its own renamed options, which nobody here can change
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 __all__ = [
     "Answer",
