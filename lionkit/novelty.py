@@ -19,11 +19,15 @@ from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections import Counter
+from bisect import bisect_right
+from collections import defaultdict
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 import regex
 from rapidfuzz.distance import LCSseq
+from rapidfuzz.process import cdist
 
 from lionkit.errors import ConfigError
 
@@ -40,7 +44,11 @@ _TOKEN = regex.compile(
 
 _FLOORS = (0.7, 0.45, 0.25, 0.0)
 """`nearest` asks for a text above each in turn, and is done when there is one: the closer, the sooner."""
+_SHORTEST = sorted({round(1.2**i) for i in range(100)})
+"""Texts are kept in groups of similar length; the fewest tokens of each group."""
 _BATCH = 64
+_SPARE = 2
+"""Postings read beyond the fewest that suffice: it costs less than looking at every text in the fewest."""
 _ROUNDING = 1e-9
 
 
@@ -55,15 +63,13 @@ def tokens(text: str) -> list[str]:
 def rouge_l(first: str, second: str) -> float:
     """ROUGE-L F1 of two texts, in [0, 1]; 0 where either has no token."""
     a, b = tokens(first), tokens(second)
-    return _f1(LCSseq.similarity(a, b), len(a), len(b))
+    return float(_f1(LCSseq.similarity(a, b), max(len(a), 1), max(len(b), 1)))
 
 
-def _f1(common: int, m: int, n: int) -> float:
-    """F1 in rouge_score's own order of operations, so that scores are equal to the last bit."""
-    if not common:
-        return 0.0
+def _f1(common: Any, m: int, n: Any) -> Any:
+    """F1 by precision and recall in rouge_score's own order, so that scores are equal to the last bit."""
     precision, recall = common / m, common / n
-    return 2 * precision * recall / (precision + recall)
+    return 2 * precision * recall / np.where(common, precision + recall, 1)
 
 
 class _Growing:
@@ -84,6 +90,17 @@ class _Growing:
         return self._store[: self.size]
 
 
+class _Query(NamedTuple):
+    length: int
+    """Tokens, with those that the pool does not know."""
+    keys: list[str]
+    """The tokens, repetitions numbered."""
+    labels: np.ndarray
+    """By id in the pool: 0, or the code point that stands for the token in `characters`."""
+    characters: str
+    """The query with one character a token, as rapidfuzz compares fastest."""
+
+
 class NoveltyIndex:
     """A pool of texts that answers: which of you is nearest to this one, and is it novel at the threshold?"""
 
@@ -92,8 +109,8 @@ class NoveltyIndex:
             raise ConfigError(f"novelty = {threshold!r}: a ROUGE-L F1 in [0, 1]")
         self.threshold = threshold
         self._texts: list[str] = []
-        self._ids: dict[str, int] = {}  # a word, or "word j" for its j-th repetition: texts become sets
-        self._postings: list[array[int]] = []  # by id: the texts that hold it
+        self._ids: dict[str, int] = {}
+        self._postings: dict[int, dict[str, array[int]]] = {}  # by length group and token: the texts that hold it
         self._words, self._ends = _Growing(np.int32), _Growing(np.int64)  # all texts' words in order; where each ends
         self._lengths, self._shared = _Growing(np.int32), _Growing(np.int32)  # tokens; scratch, 0 between queries
 
@@ -103,99 +120,96 @@ class NoveltyIndex:
     def add(self, text: str) -> None:
         """Add a text. One without tokens counts in `len` and is nobody's neighbour."""
         words = tokens(text)
-        for key in _distinct(words):
-            if key not in self._ids:
-                self._ids[key] = len(self._postings)
-                self._postings.append(array("i"))
-            self._postings[self._ids[key]].append(len(self._texts))
+        if words:
+            postings = self._postings.setdefault(bisect_right(_SHORTEST, len(words)) - 1, {})
+            for key in _distinct(words):
+                postings.setdefault(key, array("i")).append(len(self._texts))
         self._texts.append(text)
-        self._words.extend([self._ids[word] for word in words])
+        self._words.extend([self._ids.setdefault(word, len(self._ids)) for word in words])
         self._ends.extend([self._words.size])
         self._lengths.extend([len(words)])
         self._shared.extend([0])
 
     def nearest(self, text: str) -> tuple[float, str | None]:
         """(highest F1 in [0, 1], a text that has it); (0.0, None) where no text shares a token."""
-        words = tokens(text)
+        query, score, number = self._query(text), 0.0, None
         for floor in _FLOORS:
-            score, number = self._best(words, floor)
-            if number is not None:
-                return score, self._texts[number]
-        return 0.0, None
+            score, number = self._search(query, max(floor, score), score, number)
+            if score >= floor:
+                break
+        return score, None if number is None else self._texts[number]
 
     def is_novel(self, text: str) -> bool:
         """Whether the highest F1 is at most the threshold."""
-        return self._best(tokens(text), self.threshold, any_will_do=True)[1] is None
+        return self._search(self._query(text), self.threshold, self.threshold, None, any_will_do=True)[1] is None
 
-    def _best(self, words: list[str], floor: float, any_will_do: bool = False) -> tuple[float, int | None]:
-        """The highest F1 above `floor` and the number of its text, or (floor, None); texts in order of their bound."""
-        best, found = floor, None
-        numbers, bounds = self._candidates(words, floor)
-        for start in range(0, len(numbers), _BATCH):
-            if bounds[start] < best - _ROUNDING or best == 1 or (found is not None and any_will_do):
-                break
-            batch = numbers[start : start + _BATCH]
-            for number, common in zip(batch.tolist(), self._lcs(words, batch)):
-                score = _f1(common, len(words), int(self._lengths.view[number]))
-                if score > best:
-                    best, found = score, number
-        return best, found
+    def _query(self, text: str) -> _Query:
+        words = tokens(text)
+        labels = np.zeros(len(self._ids), "<u4")
+        known = [self._ids[word] for word in dict.fromkeys(words) if word in self._ids]
+        labels[known] = np.arange(1, len(known) + 1)
+        characters = [chr(labels[self._ids[w]]) if w in self._ids else chr(len(known) + 1) for w in words]
+        return _Query(len(words), _distinct(words), labels, "".join(characters))
 
-    def _candidates(self, words: list[str], floor: float) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of all texts whose F1 may be above `floor`, and upper bounds of their F1, highest first.
+    def _search(
+        self, query: _Query, floor: float, score: float, number: int | None, any_will_do: bool = False
+    ) -> tuple[float, int | None]:
+        """Improve on (score, number of its text) until no text can have an F1 above both `score` and `floor`."""
+        numbers, bounds = self._candidates(query, floor, few=0 if any_will_do else _BATCH)
+        size = _BATCH
+        while len(numbers) and not (any_will_do and number is not None):
+            order = np.argpartition(-bounds, min(size, len(bounds)) - 1)
+            some, others = numbers[order[:size]], order[size:]
+            scores = self._scores(query, some)
+            if scores.max() > score:
+                score, number = float(scores.max()), int(some[scores.argmax()])
+            others = others[bounds[others] > max(score, floor) - _ROUNDING]
+            numbers, bounds, size = numbers[others], bounds[others], 4 * size
+        return score, number
 
-        F1 > floor needs L > floor * m / (2 - floor), since L <= n. So at least that many of the query's tokens are
-        shared, and one of them is among the rarest that remain when all but the last such few are taken.
+    def _candidates(self, query: _Query, floor: float, few: int) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and upper bounds of F1 of all texts that may be above `floor`, and of a `few` that look close.
+
+        F1 > floor needs more than floor * (m + n) / 2 shared tokens. A text that shares so many holds one of the
+        query's rarest, all but that many; with `_SPARE` more it holds several, which hardly any other text does.
         """
-        m = len(words)
-        known = [self._postings[self._ids[key]] for key in _distinct(words) if key in self._ids]
-        needed = int(floor * m / (2 - floor) - _ROUNDING) + 1
-        rare = sorted(known, key=len)[: max(0, len(known) - needed + 1)]
-        if not rare:
+        m, lists, rests = query.length, [], []
+        for group, postings in self._postings.items():
+            needed = int(floor * (m + _SHORTEST[group]) / 2 - _ROUNDING) + 1
+            known = sorted((postings[key] for key in query.keys if key in postings), key=len)
+            if needed <= min(len(known), _SHORTEST[group + 1] - 1):
+                lists += [np.array(posting) for posting in known[: len(known) - needed + 1 + _SPARE]]
+                rests += [max(0, needed - 1 - _SPARE)] * (len(lists) - len(rests))
+        if not lists:
             return np.empty(0, np.int32), np.empty(0)
-        lists = [np.frombuffer(posting, np.int32) for posting in rare]
-        shared, lengths = self._shared.view, self._lengths.view
-        for one in lists:
-            shared[one] += 1
-        every = np.concatenate(lists)
-        rest = len(known) - len(rare)
+        every, shared = np.concatenate(lists), self._shared.view
+        rest = np.repeat(np.array(rests, np.int32), [len(one) for one in lists])
+        try:
+            np.add.at(shared, every, np.int32(1))
+            counts, lengths = shared.take(every), self._lengths.view.take(every)
+        finally:  # an interrupted query must not spoil the next
+            shared[every] = 0
+        bounds = 2 * np.minimum(counts + rest, lengths) / (m + lengths)
+        chosen = np.flatnonzero(bounds > floor - _ROUNDING)
+        if len(chosen) < few:
+            chosen = np.concatenate([chosen, np.flatnonzero(counts == counts.max())[:few]])
+        numbers, first = np.unique(every[chosen], return_index=True)
+        return numbers, bounds[chosen[first]]
 
-        def bound(numbers: np.ndarray) -> np.ndarray:
-            n = lengths[numbers]
-            return 2 * np.minimum(shared[numbers] + rest, n) / (m + n)
-
-        numbers = np.unique(every[bound(every) > floor - _ROUNDING])
-        bounds = bound(numbers)
-        shared[every] = 0
-        order = np.argsort(-bounds, kind="stable")
-        return numbers[order], bounds[order]
-
-    def _lcs(self, words: list[str], numbers: np.ndarray) -> list[int]:
-        """Length of the longest common subsequence of the query with each text."""
-        ids = {word: self._ids[word] for word in set(words) if word in self._ids}
-        known = np.sort(np.fromiter(ids.values(), np.int32))
-        query = np.array([ids.get(word, -1) for word in words], np.int32)
+    def _scores(self, query: _Query, numbers: np.ndarray) -> np.ndarray:
+        """F1 of the query with each text."""
         lengths, ends = self._lengths.view[numbers], self._ends.view[numbers]
         stops = np.cumsum(lengths, dtype=np.int64)
         places = np.arange(stops[-1]) + np.repeat(ends - stops, lengths)
-        mine, theirs = _characters(query, known, len(known) + 1), _characters(self._words.view[places], known, 0)
-        return [LCSseq.similarity(mine, theirs[stop - n : stop]) for stop, n in zip(stops.tolist(), lengths.tolist())]
-
-
-def _characters(words: np.ndarray, known: np.ndarray, other: int) -> str:
-    """One character a word: its place among the `known` (sorted) words from 1 on, or `other`."""
-    places = np.searchsorted(known, words).clip(max=len(known) - 1)
-    labels = np.where(known[places] == words, places + 1, other).astype("<u4")
-    return labels.tobytes().decode("utf-32-le", "surrogatepass")
+        joined = query.labels[self._words.view[places]].tobytes().decode("utf-32-le", "surrogatepass")
+        texts = [joined[stop - n : stop] for stop, n in zip(stops.tolist(), lengths.tolist())]
+        common = cdist([query.characters], texts, scorer=LCSseq.similarity, dtype=np.int32)[0]
+        return _f1(common, query.length, lengths)
 
 
 def _distinct(words: list[str]) -> list[str]:
     """The words with repetitions numbered, so that shared keys of two texts count what both have."""
     if len(set(words)) == len(words):
         return words
-    seen: Counter[str] = Counter()
-    keys = []
-    for word in words:
-        keys.append(f"{word} {seen[word]}" if seen[word] else word)
-        seen[word] += 1
-    return keys
+    numbered: dict[str, count[int]] = defaultdict(count)
+    return [f"{word} {i}" if (i := next(numbered[word])) else word for word in words]
