@@ -68,6 +68,12 @@ def test_rows_that_failed_are_asked_again(tmp_path: Path) -> None:
     assert 2 <= app.state.accounts.batches <= 12
 
 
+def test_line_separators_inside_a_reply_do_not_cut_its_row(tmp_path: Path) -> None:
+    app = create_app(lambda messages, **_: "one\u2028two\x85three\nfour")
+    with serve(app) as url:
+        assert {c.text for c in client(url, tmp_path).map(asks(3))} == {"one\u2028two\x85three\nfour"}
+
+
 def test_rows_end_with_their_own_status(tmp_path: Path) -> None:
     replies = {
         "call 1": (400, {"error": {"message": "too long", "code": "context_length_exceeded"}}),

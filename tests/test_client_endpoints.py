@@ -82,6 +82,22 @@ def test_retry_after_holds_everybody(client: Any) -> None:
     assert len([t for t in arrivals if t >= told + 0.6]) == len(arrivals) - 10 - len(in_flight)
 
 
+def test_a_stage_that_halts_does_not_sit_out_a_pause(client: Any) -> None:
+    app = create_app(backwards, faults=Faults(1.0, kinds=("429-wait",), retry_after=30))
+    started = time.monotonic()
+    with pytest.raises(StageStopped, match="stage_timeout"):
+        client(app, stage_timeout=0.3).map(asks("a", "b"))
+    assert time.monotonic() - started < 2
+    assert app.state.accounts.requests == 1
+
+
+def test_retry_after_0_is_no_licence_to_hammer(client: Any) -> None:
+    app = create_app(backwards, faults=Faults(1.0, kinds=("429-wait",), retry_after=0))
+    with pytest.raises(StageStopped, match="stage_timeout"):
+        client(app, stage_timeout=1.5).map(asks("a"))
+    assert app.state.accounts.requests <= 4
+
+
 def test_429_without_a_header_backs_off_and_is_no_failed_attempt(client: Any) -> None:
     tries: Counter[str] = Counter()
 
@@ -119,6 +135,7 @@ STOPS = {
     ),
     "balance": (problem(402, "Insufficient Balance"), "add credit"),
     "401": (problem(401, f"Incorrect API key provided: {KEY}"), "check the one in OPENAI_API_KEY"),
+    "403, no model": (problem(403, "Project has no access to model `x`", code="model_not_found"), "no model"),
     "403": (problem(403, "Country not supported"), "check the one in OPENAI_API_KEY"),
     "no model": (problem(404, "The model `x` does not exist", code="model_not_found"), "no model 'answer-key'.*lists"),
     "no model, Ollama": (problem(404, 'model "x" not found, try pulling it first'), "no model"),
@@ -388,6 +405,13 @@ def test_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for text in texts:
         for part in (KEY[:12], KEY[-8:], "ghij"):
             assert part not in text
+
+
+def test_a_dummy_key_is_no_secret_to_be_cut_out_of_replies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "ollama")
+    with serve(create_app(backwards)) as url:
+        made = ChatClient(ApiConfig(base_url=url), tmp_path / "calls.sqlite")
+        assert made.map(asks("amallo si siht"))[0].text == "this is ollama"
 
 
 def test_a_missing_key_is_named_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ async def _wait(stage: Stage, client: openai.AsyncOpenAI, batch_id: str) -> Any:
 def _enter(stage: Stage, lines: str, token: str, batch_id: str | None) -> None:
     """Settle each row of a result file like a call that was sent alone."""
     calls = {call.key: call for call in stage.queue}
-    for line in lines.splitlines():
+    for line in filter(None, lines.split("\n")):  # splitlines would also cut at line separators inside a reply
         row = json.loads(line)
         response = row.get("response") or {}
         status, body = response.get("status_code"), response.get("body") or {}

@@ -99,11 +99,19 @@ def call_key(request: ChatRequest, base_url: str, model: str) -> str:
     return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
 
 
-def bound(request: ChatRequest) -> Usage:
-    """The most a call can use. A token is at least a byte of text; the rest is the chat template's."""
-    size = sum(len(value.encode("utf-8", "replace")) + 8 for message in request.messages for value in message.values())
+TEMPLATE = 128
+"""Tokens that a chat template may add to a prompt, its own system prompt included."""
+
+
+def _size(request: ChatRequest) -> int:
+    """Bytes of the prompt, with eight tokens' worth for each role."""
     schema = len(json.dumps(request.response_format)) if request.response_format else 0
-    return Usage(size + schema + 16, request.max_tokens or 0)
+    return schema + sum(len(message["content"].encode("utf-8", "replace")) + 32 for message in request.messages)
+
+
+def bound(request: ChatRequest) -> Usage:
+    """The most a call can use: a token is at least a byte of text."""
+    return Usage(_size(request) + TEMPLATE, request.max_tokens or 0)
 
 
 @dataclass(frozen=True)
@@ -125,8 +133,7 @@ class Estimate:
 
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
     """Before anything was asked: a token is about four bytes of a prompt, and a reply is as long as it may be."""
-    bounds = [bound(request) for request in requests]
-    usage = Usage(sum(b.prompt_tokens for b in bounds) // 4, sum(b.completion_tokens for b in bounds))
+    usage = Usage(sum(_size(r) // 4 for r in requests), sum(r.max_tokens or 0 for r in requests))
     return Estimate(len(requests), usage, usage.dollars(config.price_per_million), "sizes")
 
 

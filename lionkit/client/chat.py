@@ -19,7 +19,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lionkit.client.calls import Call, ChatRequest, Completion, Estimate, Usage, call_key, endpoint, estimate
+from lionkit.client.calls import (
+    OPENAI_URL,
+    Call,
+    ChatRequest,
+    Completion,
+    Estimate,
+    Usage,
+    call_key,
+    endpoint,
+    estimate,
+)
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.config import ApiConfig
@@ -27,6 +37,8 @@ from lionkit.errors import ConfigError, LionkitError, StageStopped
 from lionkit.progress import Progress
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "answer-key.invalid")
+SHORTEST_KEY = 16
+"""Characters; anything shorter ("EMPTY", "ollama") is no secret and may well be a word of a reply."""
 DRAIN = 10.0
 """Seconds that calls in flight get to arrive after an interrupt; a second interrupt cuts them off."""
 
@@ -49,30 +61,42 @@ class ChatClient:
         A row's own problem is its status. Raises StageStopped for what no other row could escape (key, quota, model,
         URL, budget, disk) and for a call that a replay does not have; what had arrived is stored.
         """
-        url = endpoint(self.config)
-        models = [request.model or self.config.model for request in requests]
-        keys = [call_key(request, url, model) for request, model in zip(requests, models)]
-        distinct = dict(zip(keys, zip(requests, models)))
+        keys, calls = self._calls(requests)
         with Store(self.store, read_only=self.replay) as store:
-            done = store.find(distinct)
-            missing = [Call(key, *call) for key, call in distinct.items() if key not in done]
+            done = store.find(calls)
+            missing = [call for key, call in calls.items() if key not in done]
             if missing and self.replay:
-                problem = f"{len(missing)} of {len(distinct)} calls are not in {self.store}"
+                problem = f"{len(missing)} of {len(calls)} calls are not in {self.store}"
                 raise StageStopped(f"{problem}: replay asks nobody, so run live with the settings of the recorded run")
             if missing:
                 done |= self._ask(missing, store, progress)
         return [done[key] for key in keys]
 
     def estimate(self, requests: Sequence[ChatRequest], *, pilot: int = 0) -> Estimate:
-        """What `requests` will use in all: from their sizes, or from so many of them asked (and kept) now."""
-        sizes = estimate(requests, self.config)
-        if not pilot or not requests:
+        """What those of `requests` that are not stored yet will use: from their sizes, or from a `pilot` of so many
+        of them, asked (and kept) now.
+        """
+        _, calls = self._calls(requests)
+        with Store(self.store, read_only=self.replay) as store:
+            done = store.find(calls)
+        missing = [call.request for key, call in calls.items() if key not in done]
+        sizes = estimate(missing, self.config)
+        if not pilot or not missing:
             return sizes
-        sample = requests[:: max(1, len(requests) // pilot)][:pilot]
+        sample = missing[:: max(1, len(missing) // pilot)][:pilot]
         used = sum((reply.usage for reply in self.map(sample, progress=False)), Usage())
         scale = sizes.usage.prompt_tokens / estimate(sample, self.config).usage.prompt_tokens
-        usage = Usage(round(used.prompt_tokens * scale), round(used.completion_tokens * len(requests) / len(sample)))
-        return Estimate(len(requests), usage, usage.dollars(self.config.price_per_million), "pilot")
+        usage = Usage(round(used.prompt_tokens * scale), round(used.completion_tokens * len(missing) / len(sample)))
+        return Estimate(len(missing), usage, usage.dollars(self.config.price_per_million), "pilot")
+
+    def _calls(self, requests: Sequence[ChatRequest]) -> tuple[list[str], dict[str, Call]]:
+        """Each request's key, and the distinct calls behind them."""
+        url, calls, keys = endpoint(self.config), {}, []
+        for request in requests:
+            model = request.model or self.config.model
+            keys.append(call_key(request, url, model))
+            calls[keys[-1]] = Call(keys[-1], request, model)
+        return keys, calls
 
     def spent(self) -> Usage:
         """All the tokens this store's run has paid for, lost attempts included."""
@@ -100,6 +124,7 @@ class ChatClient:
                 self._watch(future, stage, bar)
             except KeyboardInterrupt:
                 _drain(future, stage)
+                self._watch(future, stage, bar)
                 kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored in {store.path}"
                 raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
         future.result()
@@ -109,24 +134,26 @@ class ChatClient:
         return stage.done
 
     def _watch(self, future: concurrent.futures.Future[None], stage: Any, bar: Progress) -> None:
-        started, shown, price = time.monotonic(), 0, self.config.price_per_million
+        started, price = time.monotonic(), self.config.price_per_million
         running = True
         while running:
             running = bool(concurrent.futures.wait([future], 0.1).not_done)
             arrived, paid = len(stage.done), stage.paid
             cost = f"${paid.dollars(price):.4f}" if price else f"{paid.total_tokens:,} tokens"
             rate = arrived / (time.monotonic() - started)
-            bar.update(arrived - shown, rate=f"{rate:.1f}/s", cost=cost, failed=stage.failed)
-            shown = arrived
+            bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=stage.failed)
 
 
 def _drain(future: concurrent.futures.Future[None], stage: Any) -> None:
     """Let calls in flight arrive, for a while; then cut them off."""
     try:
-        stage.loop.call_soon_threadsafe(stage.halt, "interrupted")
+        if stage.loop is None:
+            stage.halt("interrupted")
+        else:
+            stage.loop.call_soon_threadsafe(stage.halt, "interrupted")
         concurrent.futures.wait([future], DRAIN)
     finally:
-        if not future.done():
+        if stage.loop and not future.done():
             stage.loop.call_soon_threadsafe(stage.task.cancel)
 
 
@@ -142,15 +169,15 @@ class _Key:
     def hide(self, text: str) -> str:
         """The text without the key, and without lone surrogates (they are no text, and SQLite refuses them)."""
         text = text.encode("utf-8", "replace").decode()
-        return text.replace(self.value, "[key]") if self.value else text
+        return text.replace(self.value, "[key]") if len(self.value) >= SHORTEST_KEY else text
 
     def find(self, config: ApiConfig, *, offline: bool) -> None:
         """From the environment; else typed in, in an interactive session. A server of one's own may do without."""
         name = config.api_key_env
-        self.value = os.environ.get(name, "").strip() or self.value
-        if not self.value and (offline or config.base_url or os.environ.get("OPENAI_BASE_URL")):
+        self.value = ("" if offline else os.environ.get(name, "").strip()) or self.value
+        if not self.value and (offline or endpoint(config) != OPENAI_URL):
             self.value = "none-needed"
-        if not self.value and (sys.stdin.isatty() or hasattr(sys, "ps1") or "ipykernel" in sys.modules):
+        if not self.value and (hasattr(sys, "ps1") or (sys.stdin is not None and sys.stdin.isatty())):
             try:
                 self.value = getpass.getpass(f"{name} (not shown, kept in memory only): ").strip()
             except (EOFError, NotImplementedError):

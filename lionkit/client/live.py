@@ -123,7 +123,7 @@ class Stage:
             self.failed += 1
             self.done[call.key] = Completion("failed", "", NOTHING, False, self.hide(error), call.key, call.model)
             return None
-        if outcome.wait is not None:
+        if outcome.wait:
             self.pacer.pause(outcome.wait)  # for everybody, this call included
             return 0.0
         return min(LONGEST_BACKOFF, BACKOFF * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
@@ -143,7 +143,7 @@ async def run(stage: Stage, client: openai.AsyncOpenAI) -> None:
     async with client:
         try:
             await batch.run(stage, client, submit=False)
-            for model in {call.model for call in stage.queue} - stage.habits.keys():
+            for model in sorted({call.model for call in stage.queue} - stage.habits.keys()):
                 first = next(call for call in stage.queue if call.model == model)
                 stage.queue.remove(first)
                 await _work(stage, client, deque([first]))
@@ -155,18 +155,21 @@ async def run(stage: Stage, client: openai.AsyncOpenAI) -> None:
 
 
 async def _work(stage: Stage, client: openai.AsyncOpenAI, queue: deque[Call]) -> None:
-    while queue and not stage.halted.is_set():
-        call = queue.popleft()
-        state = stage.claim(call)
-        if state == "claimed":
-            wait = await _attempt(stage, client, call)
-            if wait is not None:
-                await stage.rest(wait)
-                queue.appendleft(call)
-        elif state != "done":
-            queue.append(call)
-            await stage.rest(POLL)
-            stage.store.sweep()
+    try:
+        while queue and not stage.halted.is_set():
+            call = queue.popleft()
+            state = stage.claim(call)
+            if state == "claimed":
+                wait = await _attempt(stage, client, call)
+                if wait is not None:
+                    await stage.rest(wait)
+                    queue.appendleft(call)
+            elif state != "done":
+                queue.append(call)
+                await stage.rest(POLL)
+                stage.store.sweep()
+    except LionkitError as error:  # the store cannot be written: let the others bring in what is in flight
+        stage.halt(str(error))
 
 
 async def _attempt(stage: Stage, client: openai.AsyncOpenAI, call: Call) -> float | None:

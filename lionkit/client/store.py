@@ -87,8 +87,9 @@ class Store:
     def join(self) -> None:
         """Show the other kernels that this one is alive, and settle what dead ones left."""
         self.owner = uuid.uuid4().hex[:12]
-        self._lock = self._lock_of(self.owner)
-        self._lock.acquire()
+        with self._reported():
+            self._lock = self._lock_of(self.owner)
+            self._lock.acquire()
         with self._transaction():
             self._db.execute("INSERT INTO owners VALUES (?)", (self.owner,))
         self.sweep()

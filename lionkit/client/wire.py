@@ -123,16 +123,16 @@ def read_error(
 ) -> Outcome:
     """The meaning of an HTTP error: what to do, and for whom."""
     error = error if isinstance(error, dict) else {"message": str(error or "")}
-    said = _SECRET.sub("[key]", f"{error.get('message') or ''}")[:300]
+    said = " ".join(_SECRET.sub("[key]", f"{error.get('message') or ''}").split())[:300]
     all_of_it = f"{error.get('code') or ''} {error.get('type') or ''} {said} {error.get('innererror') or ''}"
     model, url = sent.get("model"), endpoint(config)
+    if status in (400, 403, 404) and _NO_MODEL.search(all_of_it):
+        return Outcome("stop", error=f"{url} has no model {model!r} for this account: name one that it lists")
     if status in (401, 403):
         return Outcome("stop", error=f"{url} refuses the key ({status}): check the one in {config.api_key_env}")
     if status == 402 or (status in (400, 429) and _NO_MONEY.search(all_of_it)):
         return Outcome("stop", error="the account's quota is used up: add credit or raise its limit, then run again")
-    if status == 404 or (status == 400 and _NO_MODEL.search(all_of_it)):
-        if _NO_MODEL.search(all_of_it):
-            return Outcome("stop", error=f"{url} has no model {model!r}: name one that it lists")
+    if status == 404:
         remedy = "check base_url" if url.endswith("/v1") else "base_url usually ends in /v1"
         return Outcome("stop", error=f"{url}/chat/completions does not exist (404): {remedy}")
     if status == 429:

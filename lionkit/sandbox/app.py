@@ -241,7 +241,7 @@ def _looked_at(state: Any, name: str) -> dict[str, Any]:
             if fault not in ("429", "429-wait", "500", "drop", "malformed"):
                 status, body = _complete(state, row["body"], row["custom_id"].partition(":")[2] or "0", fault)
             row = {"custom_id": row["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
-            done["output_file_id" if status == 200 else "error_file_id"].append(json.dumps(row))
+            done["output_file_id" if status == 200 else "error_file_id"].append(json.dumps(row, ensure_ascii=False))
         files = {kind: _keep(state, "\n".join(lines).encode())["id"] for kind, lines in done.items() if lines}
         batch |= {"status": "completed", **files}
     return {key: value for key, value in batch.items() if key != "due"}
