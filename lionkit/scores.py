@@ -67,7 +67,7 @@ _MARK = re.compile(
     rf"(?P<tail>(?:{_FILLER}){{0,30}}+)(?=(?P<value>[^\n]{{0,60}}))"
 )
 _HEADING = re.compile(rf"(?m)^[^\w\n]{{0,8}}{_LABEL}")
-_HEADED = re.compile(rf"\b(?:{_SCORE}|note|nota)[a-zà-ÿ]{{0,8}}(?P<tail> ?[:=] ?)(?=(?P<value>[^\n]{{0,60}}))")
+_HEADED = re.compile(rf"\b(?:{_SCORE}|note|nota)[a-zà-ÿ]{{0,8}}(?P<tail> ?[:=] ?| is )(?=(?P<value>[^\n]{{0,60}}))")
 _SEPARATES = re.compile(rf"[:=|→—–(>\n-]|{_GIVES}")
 _VALUE = re.compile(
     r"(?P<number>[+-]?[0-9]+(?:[.,][0-9]+){0,3})"
@@ -100,6 +100,8 @@ class _Found(NamedTuple):
     seat: int
     value: float | str
     """A score, or why it is none."""
+    leads: bool = True
+    """Its label stands at the start of a line, as a verdict's does; not within a sentence."""
 
 
 def parse_scores(reply: str) -> Scores | Unscored:
@@ -114,8 +116,10 @@ def parse_scores(reply: str) -> Scores | Unscored:
     lines = text.strip().split("\n")
     final = _bare_pair(lines[-1])
     if not final and found:
-        return _final_pair([found[at] for at in sorted(found)])
-    return final or _bare_pair(lines[0]) or Unscored("no scores were found")  # FastChat's judges begin with them
+        final = _final_pair([found[at] for at in sorted(found)])
+    if not isinstance(final, Scores):
+        return _bare_pair(lines[0]) or final or Unscored("no scores were found")  # FastChat's judges begin with them
+    return final
 
 
 def _without_thinking(reply: str) -> str | None:
@@ -198,7 +202,7 @@ def _labelled(text: str) -> Iterator[_Found]:
             alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
             value = _value(mark["value"], mark["tail"], explicit, alone)
             if value is not None:
-                yield _Found(mark.end(), _seat(mark), value)
+                yield _Found(mark.end(), _seat(mark), value, len(line) - len(mark[0]) <= 30)
 
 
 def _under_headings(text: str) -> Iterator[_Found]:
@@ -249,6 +253,8 @@ def _number(digits: str) -> float | str:
 def _final_pair(found: list[_Found]) -> Scores | Unscored:
     """The last two, where they are a pair. In an odd run such as 1 2 1 the last may stand alone after a quoted pair;
     it is paired only when it is nearer to its neighbour than that is to the one before, in natural order a little."""
+    if found[-1].leads and {item.seat for item in found if item.leads} == {1, 2}:
+        found = [item for item in found if item.leads]
     run = 1
     while run < len(found) and found[-run - 1].seat != found[-run].seat:
         run += 1

@@ -60,6 +60,18 @@ def test_evidence_in_front_and_space_behind_change_nothing(row: dict[str, Any]) 
         assert parse_scores(reply) == Scores(row["first"], row["second"])
 
 
+def test_real_reviews_read_as_their_judge_meant_them(shared_data: Path) -> None:
+    rows = [
+        json.loads(line) for path in (shared_data / "vicuna80").glob("review_*") for line in path.open(encoding="utf-8")
+    ]
+    assert len(rows) == 160
+    for row in rows:
+        first, second = row["score"]
+        assert parse_scores(row["text"]) == Scores(first, second)
+        moved = row["text"].split("\n", 1)[1] + f"\nScore of answer 1: {first:g}\nScore of answer 2: {second:g}\n"
+        assert parse_scores(moved) == Scores(first, second)
+
+
 FRAGMENTS = [
     *(
         "Score of answer 1: ",
