@@ -121,10 +121,11 @@ def generate(
     held-out ones. Undecided instructions are never seeds. Raises GenerationStopped when a count cannot be met, and
     whatever stops the client (StageStopped).
     """
-    lines = [
-        _line(kind, size, seeds, children, attempts, f"{seed} {iteration} {kind}")
-        for kind, size, seeds in (("hard", hard_size, split.hard), ("easy", easy_size, split.easy))
-    ]
+    wanted: tuple[tuple[Kind, int, list[Instruction]], ...] = (
+        ("hard", hard_size, split.hard),
+        ("easy", easy_size, split.easy),
+    )
+    lines = [_line(kind, size, seeds, children, attempts, f"{seed} {iteration} {kind}") for kind, size, seeds in wanted]
     index = NoveltyIndex(novelty)
     for item in (*cache, *avoid):
         index.add(item.text)

@@ -130,8 +130,10 @@ def imitate(run: Run, roles: Roles, iteration: int) -> Path:
         texts = {i.id: i.text for i in train_pool}
         pairs = [(texts[r.instruction_id], r.text) for r in responses if r.status == "ok"]
         if not pairs:
-            raise StageStopped(f"none of the teacher's {len(responses)} answers can be trained on "
-                               f"(see {shown(folder / 'teacher.jsonl')}): look at the reasons there")  # fmt: skip
+            raise StageStopped(
+                f"none of the teacher's {len(responses)} answers can be trained on, the first because: "
+                f"{responses[0].reason or responses[0].status}; all are in {shown(folder / 'teacher.jsonl')}"
+            )
         student = roles.load(config, before, fresh=True)
         options = {name: getattr(config.student, name) for name in (
             "rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "accumulation", "max_length",
@@ -182,7 +184,7 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
             made = generator.generate(
                 roles.client, split, found.instructions, hard_size=config.hard_size, easy_size=config.easy_size,
                 novelty=config.novelty, seed=config.seed, iteration=iteration, model=config.generator_model or None,
-                temperature=config.generator_temperature, max_tokens=config.generator_max_tokens,
+                temperature=config.generator_temperature, max_tokens=config.generator_max_tokens, avoid=held_out(run),
             )  # fmt: skip
         except generator.GenerationStopped as stopped:
             records.write_jsonl(folder / "candidates.jsonl", stopped.generation.candidates)

@@ -76,7 +76,8 @@ class _Growing:
     """A numpy array that grows at its end; `view` is the filled part."""
 
     def __init__(self, dtype: type) -> None:
-        self._store, self.size = np.zeros(1024, dtype), 0
+        self._store: np.ndarray = np.zeros(1024, dtype)
+        self.size = 0
 
     def extend(self, values: list[int]) -> None:
         end = self.size + len(values)
@@ -173,7 +174,9 @@ class NoveltyIndex:
         F1 > floor needs more than floor * (m + n) / 2 shared tokens. A text that shares so many holds one of the
         query's rarest, all but that many; with `_SPARE` more it holds several, which hardly any other text does.
         """
-        m, lists, rests = query.length, [], []
+        m = query.length
+        lists: list[Any] = []
+        rests: list[Any] = []
         for group, postings in self._postings.items():
             needed = int(floor * (m + _SHORTEST[group]) / 2 - _ROUNDING) + 1
             known = sorted((postings[key] for key in query.keys if key in postings), key=len)

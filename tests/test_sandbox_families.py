@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from lionkit.referee import Scores, Unscored, parse_scores
 
 from lionkit import prompts
 from lionkit.novelty import NoveltyIndex
+from lionkit.referee import Scores, Unscored, parse_scores
 from lionkit.sandbox import answer_key
 from lionkit.sandbox.families import FAMILIES, invent, seeds, solve
 

@@ -6,6 +6,7 @@ Each takes a table or a list of numbers and returns the `Axes` it drew on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -32,11 +33,16 @@ def method(ax: Axes | None = None) -> Axes:
         (7.2, "3 Generation", "new hard and easy\ninstructions, 1:1, novel", "easy"),
     )
     for x, title, text, colour in boxes:
-        style = {"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": COLOURS[colour], "linewidth": 2}
+        style: dict[str, Any] = {
+            "boxstyle": "round,pad=0.08",
+            "facecolor": "white",
+            "edgecolor": COLOURS[colour],
+            "linewidth": 2,
+        }
         ax.add_patch(FancyBboxPatch((x, 1.5), 2.7, 1.5, **style))
         ax.text(x + 1.35, 2.68, title, ha="center", va="center", weight="bold", size=11)
         ax.text(x + 1.35, 2.05, text, ha="center", va="center", size=9)
-    arrow = {"arrowstyle": "-|>", "mutation_scale": 16, "color": "#444444"}
+    arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 16, "color": "#444444"}
     ax.add_patch(FancyArrowPatch((3.0, 2.25), (3.6, 2.25), **arrow))
     ax.add_patch(FancyArrowPatch((6.5, 2.25), (7.1, 2.25), **arrow))
     ax.add_patch(FancyArrowPatch((8.5, 1.4), (1.5, 1.4), connectionstyle="arc3,rad=-0.22", **arrow))

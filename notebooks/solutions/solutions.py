@@ -50,8 +50,9 @@ def label(gap, tau):
 
 
 def seat_bias(rows):
-    # The first seat is the teacher's in the first pair of scores and the student's in the second.
-    return sum((tf_teacher - sf_teacher + sf_student - tf_student) / 2 for tf_teacher, tf_student, sf_teacher, sf_student in rows) / len(rows)
+    # teacher1 is the teacher's score in the first seat, student2 the student's in the second, and so on.
+    gains = [(teacher1 - teacher2 + student1 - student2) / 2 for teacher1, student2, teacher2, student1 in rows]
+    return sum(gains) / len(gains)
 
 
 def scores(reply):
