@@ -16,16 +16,19 @@ from lionkit.novelty import UNSPACED, rouge_l, tokens
 from lionkit.prompts import wording
 from lionkit.records import Instruction
 
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.S | re.I)
-_FENCE = re.compile(r"\A```[\w-]*\n((?:(?!^```).)*?)\n?```\Z", re.S | re.M)
+_FLAGS = re.IGNORECASE | re.VERBOSE
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"\A```[\w-]*\n((?:(?!^```).)*?)\n?```\Z", re.DOTALL | re.MULTILINE)
 _LABEL = re.compile(
-    r"\A(?:#+ *|\*\*)?(?:(?:a |the )?new |generated |your )*(?:instruction|task|prompt)(?: \d+)?"
-    r"(?: ?\*\*)? ?[:：](?: ?\*\*)?\s*|\A#+ *(?:new )?instruction *\n",
-    re.I,
+    r"""\A (?:\#+\ *|\*\*)? (?:a\ |the\ )?(?:new\ |generated\ )? (?:instruction|task|prompt) (?:\ \d+)?
+        (?:\*\*)?\ ?[:：]\ ?(?:\*\*)? \s*
+    | \A \#+\ * (?:new\ )? instruction \ *\n""",
+    _FLAGS,
 )
 _PREAMBLE = re.compile(
-    r"\A(?:(?:sure|certainly|of course|okay|absolutely)\b[^\n]{0,80}|here(?:'s| is)[^\n]{0,60}instruction[^\n]{0,40}):\s*\n\s*",
-    re.I,
+    r"""\A (?:(?:sure|certainly|of\ course|okay|absolutely)\b[^\n]{0,80}
+        | here(?:'s|\ is)[^\n]{0,60}instruction[^\n]{0,40}) :\s*\n\s*""",
+    _FLAGS,
 )
 _QUOTED = re.compile(
     r"\A(?:\"([^\"]+)\"|'([^']+)'|“([^“”]+)”|‘([^‘’]+)’|«([^«»]+)»|„([^„“”]+)[“”]|「([^「」]+)」|\*\*([^*]+)\*\*)\Z"
@@ -74,16 +77,18 @@ def _prompt_lines() -> tuple[str, ...]:
 
 
 _REFUSAL = re.compile(
-    r"\A(?:(?:i'm|i am|we're|we are)? ?(?:really |very |so |truly )?sorry\b|i apologi[sz]e|my apologies|unfortunately|sorry)?"
-    r"[,;:.]? ?(?:but |as an ai[^,.]{0,40}, )*"
-    r"i(?:'m| am)? ?(?:can ?not|can't|cannot|won't|will not|unable to|not able to|must decline|must refuse|have to decline)"
-    r" ?(?:to )?(?:assist|help|comply|fulfil|support|engage|provide|create|generate|produce|do (?:that|this)|continue"
-    r"|answer|write (?:a|an|such|this|that|new)|respond|fulfill|process|access|see)\b"
-    r"|\Aas an? (?:ai|artificial|language)[^.?!]{0,60}\bi (?:can|do|am|don|have|must|won|will)"
-    r"|\A(?:lo siento|je suis désolée?|désolée?|es tut mir leid|tut mir leid|mi dispiace|desculpe|sinto muito|извините|простите"
-    r"|к сожалению)[,.]? (?:pero |mais |aber |ma |mas |но )?(?:no puedo|je ne peux|ich kann|non posso|não posso|я не могу)"
-    r"|\A(?:很?抱歉|对不起|對不起|申し訳(?:ありません|ございません)|죄송합니다)",
-    re.I,
+    r"""\A (?:(?:i'm\ |i\ am\ |we're\ |we\ are\ )?(?:really\ |very\ |so\ |truly\ )?sorry
+            | i\ apologi[sz]e | my\ apologies | unfortunately)?
+        [,;:.]?\ ?(?:but\ |as\ an\ ai[^,.]{0,40},\ )*
+        i(?:'m|\ am)?\ (?:can\ ?not|can't|won't|will\ not|unable|not\ able|must|have)\ (?:to\ )?(?:decline\ to\ |refuse\ to\ )?
+        (?:assist|help|comply|fulfill?|support|engage|provide|create|generate|produce|continue|answer|respond|access
+            | do\ (?:that|this) | write\ (?:an?|such|this|that|new) )\b
+    | \A as\ an?\ (?:ai|artificial|large|language)\b[^.?!]{0,60}\bi\ (?:can|do|am|have|must|won|will)
+    | \A (?:lo\ siento|(?:je\ suis\ )?désolée?|(?:es\ )?tut\ mir\ leid|mi\ dispiace|desculpe|sinto\ muito|извините|простите
+            | к\ сожалению),?\ (?:pero\ |mais\ |aber\ |ma\ |mas\ |но\ )?
+        (?:no\ puedo|je\ ne\ peux|ich\ kann|non\ posso|não\ posso|я\ не\ могу)
+    | \A (?:很?抱歉|对不起|對不起)，?我?[无無不]  | \A 申し訳(?:ありません|ございません)が | \A 죄송하지만""",
+    _FLAGS,
 )
 
 
@@ -93,12 +98,15 @@ def _refusal(text: str, seed: Instruction) -> bool:
 
 
 _ANSWER = re.compile(
-    r"\A(?:#+ *|\*\*)?(?:the )?(?:correct |final )?(?:answer|response|output|solution|result)(?: is\b|\*\* ?:| ?[:：])"
-    r"|\A(?:sure|certainly|of course|absolutely)\b ?[,!.]"
-    r"|^#+ *(?:response|answer|output)\b",
-    re.I | re.M,
+    r"""\A (?:\#+\ *|\*\*)? (?:the\ )?(?:correct\ |final\ )? (?:answer|response|output|solution)
+        (?:\ is\b | (?:\*\*)?\ ?[:：])
+    | \A (?:sure|certainly|of\ course|absolutely) [,!.]
+    | ^ \#+\ * (?:response|answer|output)\b""",
+    _FLAGS | re.MULTILINE,
 )
-_PART = re.compile(r"^(?:\*\*)?(?:answer|response|output|solution)(?:\*\*)? ?[:：](?:\*\*)?[ \n]*(\S*)", re.I | re.M)
+_PART = re.compile(
+    r"^(?:\*\*)?(?:answer|response|output|solution)(?:\*\*)?\ ?[:：](?:\*\*)?[ \n]*(\S*)", re.IGNORECASE | re.MULTILINE
+)
 
 
 def _answer(text: str, seed: Instruction) -> bool:
@@ -109,16 +117,18 @@ def _answer(text: str, seed: Instruction) -> bool:
     return len(tokens(seed.output)) > 3 and rouge_l(text, seed.output) > 0.7
 
 
-_NOUN = r"(?:text|passage|paragraph|sentences?|article|story|poem|code|list|table|data|dialogue|conversation|email|review|document|question|context|information|excerpt)"
-_ABOVE = re.compile(
-    rf"\b(?:the |this )?(?:above(?:-mentioned)? {_NOUN}|{_NOUN} (?:given |provided |shown )?above)\b", re.I
+_NOUN = (
+    "(?:text|passage|paragraph|sentences?|article|story|poem|code|list|table|data|dialogue|conversation|email|review"
+    "|document|question|context|information|excerpt)"
 )
-_FOLLOWING = re.compile(rf"\b(?:following (?:\w+ )?{_NOUN}|{_NOUN} (?:given |provided |shown )?below)\b", re.I)
+_ABOVE = re.compile(rf"\b(?:above(?:-mentioned)? {_NOUN}|{_NOUN} (?:given |provided |shown )?above)\b", re.IGNORECASE)
+_FOLLOWING = re.compile(rf"\b(?:following (?:\w+ )?{_NOUN}|{_NOUN} (?:given |provided |shown )?below)\b", re.IGNORECASE)
 _ATTACHED = re.compile(
-    r"\b(?:attached|uploaded|enclosed) (?:file|image|photo|picture|document|spreadsheet|pdf|audio|video)"
-    r"|\b(?:image|photo|picture|video|diagram|chart) (?:above|below|shown|attached|provided)\b",
-    re.I,
+    r"""\b(?:attached|uploaded|enclosed)\ (?:file|image|photo|picture|document|spreadsheet|pdf|audio|video)
+    | \b(?:image|photo|picture|video|diagram|chart)\ (?:above|below|shown|attached|provided)\b""",
+    _FLAGS,
 )
+_MATERIAL = re.compile(r"[:：\n\"'“‘«(\[{`\d]")
 
 
 def _not_self_contained(text: str, seed: Instruction) -> bool:
@@ -129,7 +139,7 @@ def _not_self_contained(text: str, seed: Instruction) -> bool:
         return True
     if match := _FOLLOWING.search(text):
         after = text[match.end() :]
-        return len(tokens(after)) < 8 and not re.search(r"[:：\n\"'“‘«(\[{`\d]", after)
+        return len(tokens(after)) < 8 and not _MATERIAL.search(after)
     return False
 
 
@@ -147,7 +157,8 @@ RULES: dict[str, Callable[[str, Instruction], bool]] = {
     "not self-contained": _not_self_contained,
     "same as seed": _same_as_seed,
 }
-"""In the order in which they are asked. The stage adds the call's own status, `cut`, `duplicate`, `not novel`, `surplus`."""
+"""In the order in which they are asked. `generator` adds `cut` and other states of the call, `duplicate`, `not novel`,
+and `surplus`: good, but the count was met."""
 
 
 def broken_rule(text: str, seed: Instruction) -> str:
