@@ -1,0 +1,77 @@
+"""Pools written for other programs: Alpaca JSON, JSON Lines, Parquet, or a Hugging Face `datasets` folder.
+
+Each row has every field of `Instruction`, provenance included, so that `readers.read_instructions` gives equal
+records back. Trainers that want Alpaca's three keys find them and may ignore the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lionkit.errors import ConfigError, LionkitError
+from lionkit.records import Instruction, disk_error, to_dict, write_jsonl, write_text
+
+FORMATS = (".json", ".jsonl", ".parquet", "a folder name without suffix")
+
+
+def export(instructions: Sequence[Instruction], path: str | Path) -> Path:
+    """Write the instructions as the path's suffix says, whole or not at all; returns the path.
+
+    `.json` is a list of objects (Alpaca), `.jsonl` an object a line, `.parquet` a table, no suffix a `datasets`
+    folder (needs the package datasets). Existing files are replaced; a folder only where it is empty or missing.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        rows = [json.dumps(to_dict(item), ensure_ascii=False) for item in instructions]
+        write_text(path, "[\n" + ",\n".join(rows) + "\n]\n")
+    elif path.suffix == ".jsonl":
+        write_jsonl(path, instructions)
+    elif path.suffix == ".parquet":
+        _write_parquet(instructions, path)
+    elif not path.suffix:
+        _write_folder(instructions, path)
+    else:
+        raise ConfigError(f"{path}: cannot export as {path.suffix}, choose one of {', '.join(FORMATS)}")
+    return path
+
+
+def _write_parquet(instructions: Sequence[Instruction], path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    try:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([to_dict(item) for item in instructions]), buffer)
+    except UnicodeEncodeError:
+        raise LionkitError(f"{path}: a text holds half a surrogate pair; Parquet cannot, JSON can") from None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from None
+
+
+def _write_folder(instructions: Sequence[Instruction], path: Path) -> None:
+    try:
+        import datasets
+    except ImportError:
+        raise LionkitError(f"{path}: a datasets folder needs the package datasets: pip install datasets") from None
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise LionkitError(f"{path} is there already: name a new folder, or remove it first")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        datasets.Dataset.from_list([to_dict(item) for item in instructions]).save_to_disk(str(temporary))
+        os.replace(temporary, path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise disk_error(error, path) from None
