@@ -37,15 +37,22 @@ def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
         return
     weights = {layer: _decode(layer, dtype) for layer in packed}
     adapted = [m for m in model.modules() if isinstance(m, LoraLayer) and _simple(m)]
+    head = model.get_output_embeddings()
+    weights.setdefault(head, head.weight)
     for layer, weight in weights.items():
-        layer.forward = partial(F.linear, weight=weight, bias=layer.bias)
+        layer.forward = partial(_on_rows, weight=weight, bias=layer.bias)
     for layer in adapted:
         layer.forward = _lora_forward(layer, weights.get(layer.base_layer, layer.base_layer.weight), dtype)
     try:
         yield
     finally:
-        for layer in (*packed, *adapted):
+        for layer in (*weights, *adapted):
             del layer.forward  # uncovers the class's own method
+
+
+def _on_rows(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """x [..., in] as one matrix of rows: for a strided [batch, 1, in] PyTorch copies the head's weight per row."""
+    return F.linear(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
 
 
 def _decode(layer: Any, dtype: torch.dtype) -> torch.Tensor:

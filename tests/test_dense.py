@@ -1,0 +1,86 @@
+"""The fast layers give what the layers they stand in for give, and leave no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+
+from lionkit.student.dense import dense
+from lionkit.student.model import _avoid_packed_kernel
+
+IDS = torch.arange(3, 27).reshape(4, 6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama with random weights, drawn large enough to matter."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=96, attention_bias=True, initializer_range=0.2,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def adapted(folder: Path, dropout: float = 0.0) -> Any:
+    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    base = AutoModelForCausalLM.from_pretrained(folder, quantization_config=nf4, dtype=torch.float32, device_map="cpu")
+    _avoid_packed_kernel(base)
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_dropout=dropout, target_modules="all-linear", init_lora_weights=False)
+    return get_peft_model(base, config).train()
+
+
+def loss_and_gradients(model: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    loss = model(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_loss_and_gradients_are_those_of_bitsandbytes_and_peft(folder: Path, dropout: float) -> None:
+    model = adapted(folder, dropout)
+    torch.manual_seed(1)  # the same dropout twice
+    loss, gradients = loss_and_gradients(model)
+    torch.manual_seed(1)
+    with dense(model, torch.float32):
+        fast_loss, fast_gradients = loss_and_gradients(model)
+    assert fast_loss == pytest.approx(loss, rel=1e-5)
+    assert len(gradients) == 28  # 2 layers x 7 linear layers x A and B
+    assert gradients.keys() == fast_gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(fast_gradients[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_responses_are_the_same_and_no_layer_stays_changed(folder: Path) -> None:
+    model = adapted(folder).eval()
+    options = {"input_ids": IDS, "max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": 95}
+    with torch.no_grad():
+        slow = model.generate(**options)
+        with dense(model, torch.float32):
+            fast = model.generate(**options)
+            assert any("forward" in vars(layer) for layer in model.modules())
+    assert torch.equal(slow, fast)
+    assert not any("forward" in vars(layer) for layer in model.modules())
+
+
+def test_a_replaced_adapter_is_seen_inside_the_block(folder: Path) -> None:
+    model = adapted(folder)
+    with dense(model, torch.float32):
+        before = model(input_ids=IDS).logits
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data = torch.zeros_like(parameter)  # as loading a checkpoint does
+        after = model(input_ids=IDS).logits
+    with model.disable_adapter():
+        plain = model(input_ids=IDS).logits
+    assert not torch.allclose(before, plain)
+    torch.testing.assert_close(after, plain, rtol=1e-4, atol=1e-5)
