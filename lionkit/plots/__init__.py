@@ -12,18 +12,23 @@ from lionkit.plots.discrimination import (
     score_scatter,
     seat_bias,
 )
+from lionkit.plots.generation import category_drift, novelty_histogram, rejections, seed_similarity
 from lionkit.plots.loop import loss, method, pool_sides, scores
 
 __all__ = [
     "agreement",
+    "category_drift",
     "gap_histogram",
     "length_bias",
     "loss",
     "method",
+    "novelty_histogram",
     "pool_sides",
+    "rejections",
     "relative_by_category",
     "score_distribution",
     "score_scatter",
     "scores",
     "seat_bias",
+    "seed_similarity",
 ]

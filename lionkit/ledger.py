@@ -1,0 +1,78 @@
+"""What the generator proposed and where instructions come from, as tables: pure functions on records.
+
+`candidate_table` has every candidate with its fate; `lineage` goes from an instruction back to its root,
+`descendants` forward, over all iterations of a cache pool; `category_table` counts the pool as it grew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from lionkit.errors import LionkitError
+from lionkit.novelty import rouge_l
+from lionkit.records import Candidate, Instruction
+
+
+def candidate_table(candidates: Iterable[Candidate], seeds: Iterable[Instruction] = ()) -> pd.DataFrame:
+    """One row a candidate: the fields of `Candidate`, and where `seeds` has its seed: `seed`, its text, and
+    `seed_similarity`, the ROUGE-L F1 of the candidate to it, in [0, 1] (NaN where text or seed is missing).
+    """
+    columns = [f.name for f in dataclasses.fields(Candidate)]
+    table = pd.DataFrame([dataclasses.astuple(c) for c in candidates], columns=columns)
+    texts = {item.id: item.text for item in seeds}
+    table["seed"] = [texts.get(key, "") for key in table["seed_id"]]
+    similarities = [rouge_l(a, b) if a and b else float("nan") for a, b in zip(table["text"], table["seed"])]
+    return table.assign(seed_similarity=pd.Series(similarities, dtype="float64", index=table.index))
+
+
+def lineage(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
+    """From the root to the instruction, a row a generation. Columns: generation (0 is the root), id, text, source,
+    category, iteration, parent. Starts at the oldest ancestor that the pool holds; LionkitError on an unknown id.
+    """
+    by_id = {item.id: item for item in pool}
+    line = [_find(id, by_id)]
+    while (parent := by_id.get(line[-1].parent)) and parent not in line:
+        line.append(parent)
+    return _family(enumerate(reversed(line)))
+
+
+def descendants(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
+    """All that was generated from the instruction, nearest first; columns of `lineage`, generation 1 is a child."""
+    _find(id, {item.id: item for item in pool})
+    children: dict[str, list[Instruction]] = {}
+    for item in pool:
+        children.setdefault(item.parent, []).append(item)
+    found: list[tuple[int, Instruction]] = []
+    generation, parents, seen = 1, [id], {id}
+    while parents:
+        young = [child for parent in parents for child in children.get(parent, []) if child.id not in seen]
+        seen |= {child.id for child in young}
+        found += [(generation, child) for child in young]
+        generation, parents = generation + 1, [child.id for child in young]
+    return _family(found)
+
+
+def category_table(pool: Sequence[Instruction]) -> pd.DataFrame:
+    """The cache pool as it stood after each iteration: a row an iteration from 0, a column a category, counts.
+    Instructions without category count as `(none)`.
+    """
+    counts = pd.DataFrame(
+        {"iteration": [i.iteration for i in pool], "category": [i.category or "(none)" for i in pool]}
+    )
+    table = pd.crosstab(counts["iteration"], counts["category"])
+    return table.reindex(range(int(table.index.max()) + 1 if len(table) else 0), fill_value=0).cumsum()
+
+
+def _find(id: str, by_id: dict[str, Instruction]) -> Instruction:
+    if id not in by_id:
+        raise LionkitError(f"no instruction of the pool has the id {id!r}: take one from the `id` column of its table")
+    return by_id[id]
+
+
+def _family(members: Iterable[tuple[int, Instruction]]) -> pd.DataFrame:
+    columns = ["generation", "id", "text", "source", "category", "iteration", "parent"]
+    rows = [(n, i.id, i.text, i.source, i.category, i.iteration, i.parent) for n, i in members]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,77 @@
+"""What the generator proposed, in pictures: each takes a table of `ledger` and returns the `Axes` it drew on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+
+from lionkit.plots.loop import COLOURS, axes
+
+_BINS = np.linspace(0, 1, 21)
+
+
+def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None = None) -> Axes:
+    """Candidates by ROUGE-L F1 to their nearest text (`ledger.candidate_table`); right of the cut they are refused.
+
+    Candidates rejected before novelty was measured are counted in the title.
+    """
+    ax = axes(ax)
+    for kind in ("easy", "hard"):
+        found = table.loc[table["kind"] == kind, "similarity"].dropna()
+        ax.hist(found, bins=_BINS, color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
+    ax.axvline(novelty, color="#444444", linestyle="--", label=f"cut = {novelty:g}")
+    unmeasured = int(table["similarity"].isna().sum())
+    title = f"Novelty of {len(table) - unmeasured} candidates, {unmeasured} rejected before"
+    ax.set(xlabel="highest ROUGE-L F1 to the cache pool", ylabel="candidates", xlim=(0, 1), title=title)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def rejections(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Rejected candidates by rule, hard and easy side by side, the rule that rejected most at the top."""
+    ax = axes(ax)
+    rejected = table[table["status"] == "rejected"]
+    rules = rejected["rule"].value_counts(ascending=True, sort=True).index.tolist()
+    places = np.arange(len(rules))
+    for shift, kind in ((0.2, "hard"), (-0.2, "easy")):
+        counts = rejected.loc[rejected["kind"] == kind, "rule"].value_counts().reindex(rules, fill_value=0)
+        ax.barh(places + shift, counts.to_numpy(), height=0.4, color=COLOURS[kind], label=kind)
+    ax.set_yticks(places, rules)
+    ax.set(xlabel="candidates", title=f"{len(rejected)} of {len(table)} candidates rejected, by rule")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def seed_similarity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Accepted instructions by ROUGE-L F1 to their own seed (needs `candidate_table(..., seeds)`)."""
+    ax = axes(ax)
+    accepted = table[table["status"] == "accepted"]
+    for kind in ("easy", "hard"):
+        found = accepted.loc[accepted["kind"] == kind, "seed_similarity"].dropna()
+        ax.hist(found, bins=_BINS, color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
+    ax.set(xlabel="ROUGE-L F1 to the seed", ylabel="new instructions", xlim=(0, 1), title="How close children stay")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 12) -> Axes:
+    """Share of each category in the cache pool by iteration, in percent (`ledger.category_table`).
+
+    The `most` frequent categories at the end are drawn, the rest as one.
+    """
+    ax = axes(ax, 6.4, 4.0)
+    shares = 100 * table.div(table.sum(axis=1), axis=0)
+    order = shares.iloc[-1].sort_values(ascending=False, kind="stable").index if len(shares) else shares.columns
+    drawn = shares[order[:most]].assign(**({"(others)": shares[order[most:]].sum(axis=1)} if len(order) > most else {}))
+    colours = colormaps["tab20"](np.arange(drawn.shape[1]) % 20)
+    bottom = np.zeros(len(drawn))
+    for colour, (name, values) in zip(colours, drawn.items()):
+        ax.bar(drawn.index, values, bottom=bottom, color=colour, edgecolor="white", linewidth=0.4, label=str(name))
+        bottom = bottom + values.to_numpy()
+    ax.set_xticks(list(drawn.index))
+    ax.set(xlabel="iteration", ylabel="share of the cache pool, %", title="Categories of the cache pool")
+    if len(drawn.columns):
+        ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax

@@ -1,0 +1,224 @@
+"""The generation stage: counts met 1:1 or a stop that says why, a whole ledger, and lineage over iterations."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lionkit import ledger
+from lionkit.client import ChatClient, ChatRequest, Completion, Usage
+from lionkit.config import SANDBOX_URL, ApiConfig
+from lionkit.errors import LionkitError
+from lionkit.generator import PROBE, Generation, GenerationStopped, generate
+from lionkit.novelty import rouge_l
+from lionkit.pools import Split
+from lionkit.records import Candidate, Instruction
+from lionkit.sandbox.app import create_app
+
+WORDS = [f"word{i}" for i in range(4000)]
+
+
+def sentence(number: int) -> str:
+    return "Explain " + " ".join(random.Random(number).sample(WORDS, 6))
+
+
+SEEDS = [Instruction(sentence(10_000 + i), category=f"c{i % 3}") for i in range(30)]
+SPLIT = Split(SEEDS[:10], SEEDS[10:25], SEEDS[25:])
+
+
+class Fake:
+    """Answers with `reply(number of the call)`, a text or (status, text), and keeps what it was asked."""
+
+    def __init__(self, reply: Callable[[int], str | tuple[str, str]]) -> None:
+        self.reply, self.asked, self.labels = reply, [], []  # type: ignore[var-annotated]
+
+    def map(self, requests: Sequence[ChatRequest], *, progress: bool | str = True) -> list[Completion]:
+        self.labels.append(progress)
+        answers = []
+        for request in requests:
+            reply = self.reply(len(self.asked))
+            self.asked.append(request)
+            status, text = reply if isinstance(reply, tuple) else ("ok", reply)
+            answers.append(Completion(status, text, Usage(), False, "", f"call{len(self.asked)}", "fake"))  # type: ignore[arg-type]
+        return answers
+
+
+def run(reply: Callable[[int], Any], split: Split = SPLIT, **settings: Any) -> tuple[Generation, Fake]:
+    client = Fake(reply)
+    settings = {"hard_size": 12, "easy_size": 12, **settings}
+    return generate(client, split, SEEDS, **settings), client  # type: ignore[arg-type]
+
+
+def stopped(reply: Callable[[int], Any], split: Split = SPLIT, **settings: Any) -> tuple[GenerationStopped, Fake]:
+    client = Fake(reply)
+    with pytest.raises(GenerationStopped) as caught:
+        generate(client, split, SEEDS, **{"hard_size": 12, "easy_size": 12, **settings})  # type: ignore[arg-type]
+    return caught.value, client
+
+
+def test_both_counts_are_met_with_provenance() -> None:
+    made, client = run(sentence, iteration=3)
+    assert Counter(i.source for i in made.instructions) == {"hard": 12, "easy": 12}
+    assert [i.source for i in made.instructions] == ["hard"] * 12 + ["easy"] * 12
+    seeds = {s.id: s for s in SEEDS}
+    for item in made.instructions:
+        assert item.iteration == 3
+        assert item.category == seeds[item.parent].category
+        assert seeds[item.parent] in (SPLIT.hard if item.source == "hard" else SPLIT.easy)
+    assert len(made.candidates) == len(client.asked) == 24
+    assert {c.instruction_id for c in made.candidates} == {i.id for i in made.instructions}
+
+
+def test_seeds_take_turns_and_undecided_ones_are_never_asked() -> None:
+    made, _ = run(sentence, hard_size=25, easy_size=25)
+    hard = Counter(c.seed_id for c in made.candidates if c.kind == "hard")
+    assert set(hard) == {s.id for s in SPLIT.hard}
+    assert set(hard.values()) == {2, 3}
+    assert not {s.id for s in SPLIT.undecided} & {c.seed_id for c in made.candidates}
+
+
+def test_the_same_inputs_give_the_same_result_whatever_the_order_of_the_seeds() -> None:
+    def reply(call: int) -> str:
+        return "" if call % 3 == 0 else sentence(call)
+
+    first = run(reply)[0]
+    backwards = Split(SPLIT.hard[::-1], SPLIT.easy[::-1], SPLIT.undecided)
+    assert run(reply, backwards)[0].instructions == first.instructions
+    assert run(reply, seed=1)[0].instructions != first.instructions
+
+
+def test_no_slot_is_used_twice_for_one_prompt_nor_in_two_iterations() -> None:
+    def reply(call: int) -> str:
+        return "" if call % 2 else sentence(call)
+
+    keys = [
+        (r.messages[0]["content"], r.slot) for iteration in (1, 2) for r in run(reply, iteration=iteration)[1].asked
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_ledger_names_the_rule_the_neighbour_and_the_score() -> None:
+    replies = [
+        "",
+        "I'm sorry, but I can't help with that.",
+        ("truncated", "Explain the long"),
+        ("filtered", ""),
+        SEEDS[3].text,
+        SEEDS[3].text + " again",
+        "New instruction: " + sentence(1),
+        sentence(1),
+    ]
+    made, _ = run(lambda call: replies[call] if call < len(replies) else sentence(call), hard_size=8, easy_size=1)
+    rows = made.candidates[:8]
+    assert [c.rule for c in rows][:4] == ["empty", "refusal", "cut", "filtered"]
+    assert rows[4].rule in ("duplicate", "same as seed")
+    assert (rows[5].rule, rows[5].nearest) == ("not novel", SEEDS[3].text)
+    assert rows[5].similarity == pytest.approx(2 * 7 / 15)
+    assert (rows[6].status, rows[6].text, rows[6].raw) == ("accepted", sentence(1), replies[6])
+    assert rows[7].rule == "duplicate"
+    assert [c.call_id for c in rows] == [f"call{i}" for i in range(1, 9)]
+
+
+def test_a_seeds_children_are_capped() -> None:
+    made, _ = run(sentence, hard_size=20, easy_size=15, children=2)
+    assert set(Counter(i.parent for i in made.instructions if i.source == "hard").values()) == {2}
+    error, client = stopped(sentence, hard_size=21, children=2)
+    assert "20 of 21 hard" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("reply", "rule"),
+    [
+        (SEEDS[0].text, "duplicate"), ("I cannot assist with that.", "refusal"), ("", "empty"),
+        (("refused", ""), "refused"),
+        (("failed", ""), "failed"), (("truncated", "Explain how"), "cut"),
+    ],
+)  # fmt: skip
+def test_a_hopeless_generator_ends_the_stage_early_with_the_reason(reply: Any, rule: str) -> None:
+    error, client = stopped(lambda _: reply, hard_size=3000, easy_size=3000)
+    assert len(client.asked) == 2 * PROBE
+    assert f"0 of 3000 hard from {PROBE} calls (rejected: {rule}" in str(error)
+    assert "0 of 3000 easy" in str(error)
+    assert "\n" not in str(error)
+    assert len(error.generation.candidates) == len(client.asked)
+
+
+def test_a_poor_generator_ends_at_its_attempt_cap_with_what_it_made_kept() -> None:
+    error, client = stopped(lambda call: "" if call % 40 else sentence(call), attempts=3)
+    assert len([c for c in error.generation.candidates if c.kind == "hard"]) == 36
+    assert "from 36 calls (rejected: empty" in str(error)
+    accepted = [c for c in error.generation.candidates if c.status == "accepted"]
+    assert len(error.generation.instructions) == len(accepted) >= 1
+
+
+@pytest.mark.parametrize(("split", "kind"), [(Split([], SEEDS, []), "hard"), (Split(SEEDS, [], []), "easy")])
+def test_without_seeds_nothing_is_paid(split: Split, kind: str) -> None:
+    error, client = stopped(sentence, split)
+    assert client.asked == []
+    assert f"no {kind} instruction to start from" in str(error)
+
+
+def test_what_is_to_be_avoided_is_avoided() -> None:
+    held_out = [Instruction(sentence(0))]
+    made = generate(Fake(sentence), SPLIT, SEEDS, hard_size=3, easy_size=3, avoid=held_out)  # type: ignore[arg-type]
+    assert made.candidates[0].rule == "duplicate"
+
+
+def test_progress_is_asked_for_with_a_label() -> None:
+    assert run(sentence)[1].labels == ["generator (0/12 hard, 0/12 easy)"]
+
+
+def test_with_the_real_client_and_the_answer_key(tmp_path: Path) -> None:
+    families = (
+        "Put these words in alphabetical order: pear, fig, apple, plum",
+        "Put these words in alphabetical order: desk, lamp, chair, bed",
+    )
+    seeds = [Instruction(text) for text in families]
+    split = Split(seeds[:1], seeds[1:], [])
+    made = []
+    for _ in range(2):
+        config = ApiConfig(base_url=SANDBOX_URL, model="answer-key")
+        client = ChatClient(config, tmp_path / "calls.sqlite", app=create_app())
+        made.append(generate(client, split, seeds, hard_size=2, easy_size=2))
+    assert made[0] == made[1]
+    texts = [i.text for i in made[0].instructions] + [s.text for s in seeds]
+    assert len(texts) == 6
+    assert max(rouge_l(a, b) for i, a in enumerate(texts) for b in texts[:i]) <= 0.7
+
+
+POOL = [
+    Instruction("root", id="r"),
+    Instruction("child", id="c", parent="r", source="hard", iteration=1),
+    Instruction("other", id="o", parent="r", source="hard", iteration=2),
+    Instruction("grandchild", id="g", parent="c", source="easy", iteration=2),
+    Instruction("stranger", id="s"),
+]
+
+
+def test_lineage_goes_back_to_the_root_and_descendants_forward() -> None:
+    back = ledger.lineage("g", POOL)
+    assert back["id"].tolist() == ["r", "c", "g"]
+    assert back["generation"].tolist() == [0, 1, 2]
+    assert back["iteration"].tolist() == [0, 1, 2]
+    forward = ledger.descendants("r", POOL)
+    assert list(zip(forward["generation"], forward["id"])) == [(1, "c"), (1, "o"), (2, "g")]
+    assert ledger.descendants("s", POOL).empty
+    assert ledger.lineage("s", POOL)["id"].tolist() == ["s"]
+    with pytest.raises(LionkitError, match="'zz'"):
+        ledger.lineage("zz", POOL)
+
+
+def test_a_circle_of_parents_ends() -> None:
+    circle = [Instruction("a", id="a", parent="b"), Instruction("b", id="b", parent="a")]
+    assert ledger.lineage("a", circle)["id"].tolist() == ["b", "a"]
+    assert ledger.descendants("a", circle)["id"].tolist() == ["b"]
+
+
+def test_the_candidate_table_has_a_row_a_candidate() -> None:
+    table = ledger.candidate_table([Candidate("x y", "hard", "r", "accepted", similarity=0.5)], POOL)
+    assert table.loc[0, ["text", "seed", "similarity", "seed_similarity"]].tolist() == ["x y", "root", 0.5, 0.0]

@@ -1,0 +1,87 @@
+"""Figures of the generation stage, checked by the data they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
+
+from lionkit.ledger import candidate_table, category_table
+from lionkit.plots import generation as plots
+from lionkit.records import Candidate, Instruction
+
+SEED = Instruction("name a red fruit", id="s")
+TABLE = candidate_table(
+    [
+        Candidate("name a red flower", "hard", "s", "accepted", similarity=0.75),
+        Candidate("list two rivers", "hard", "s", "accepted", similarity=0.12),
+        Candidate("name a red fruit now", "hard", "s", "rejected", "not novel", similarity=0.88),
+        Candidate("", "hard", "s", "rejected", "empty"),
+        Candidate("name a fruit", "easy", "s", "rejected", "not novel", similarity=0.93),
+    ],
+    [SEED],
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_windows() -> Iterator[None]:
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+def bars_by_label(ax: Axes) -> dict[str, BarContainer]:
+    return {bars[0].get_label(): bars for bars in ax.containers if isinstance(bars, BarContainer)}
+
+
+def test_novelty_histogram_shows_every_measured_candidate_and_the_cut() -> None:
+    ax = plots.novelty_histogram(TABLE, 0.7)
+    counted = {label: sum(bar.get_height() for bar in bars) for label, bars in bars_by_label(ax).items()}
+    assert counted == {"easy (1)": 1, "hard (3)": 3}
+    assert [line.get_xdata()[0] for line in ax.get_lines()] == [0.7]
+    assert "4 candidates, 1 rejected before" in ax.get_title()
+
+
+def test_rejections_are_counted_by_rule_and_kind() -> None:
+    ax = plots.rejections(TABLE)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["empty", "not novel"]
+    assert {c.get_label(): [bar.get_width() for bar in c] for c in ax.containers} == {"hard": [1, 1], "easy": [0, 1]}
+    assert "3 of 5" in ax.get_title()
+
+
+def test_seed_similarity_is_of_the_accepted_to_their_seed() -> None:
+    assert TABLE["seed_similarity"].iloc[0] == 0.75
+    assert TABLE["seed_similarity"].iloc[1] == 0
+    assert pd.isna(TABLE["seed_similarity"].iloc[3])
+    ax = plots.seed_similarity(TABLE)
+    assert [i for i, bar in enumerate(bars_by_label(ax)["hard (2)"]) if bar.get_height()] == [0, 15]
+
+
+def test_category_drift_adds_up_to_the_whole_pool() -> None:
+    pool = [Instruction(str(i), category="ab"[i % 2], iteration=i // 4) for i in range(9)]
+    table = category_table(pool)
+    assert table.to_dict("list") == {"a": [2, 4, 5], "b": [2, 4, 4]}
+    ax = plots.category_drift(table)
+    tops = [bar.get_y() + bar.get_height() for bar in ax.containers[-1]]
+    assert tops == pytest.approx([100, 100, 100])
+
+
+def test_rare_categories_are_drawn_as_one() -> None:
+    pool = [Instruction(f"{c} {i}", category=c) for c in "abcd" for i in range(5 - "abcd".index(c))]
+    ax = plots.category_drift(category_table(pool), most=2)
+    assert [c.get_label() for c in ax.containers] == ["a", "b", "(others)"]
+
+
+def test_figures_take_the_axes_they_are_given_and_empty_tables() -> None:
+    empty = candidate_table([])
+    for draw, table in (
+        (plots.novelty_histogram, empty), (plots.rejections, empty), (plots.seed_similarity, empty),
+        (plots.category_drift, category_table([])),
+    ):  # fmt: skip
+        ax = plt.figure().add_subplot()
+        assert draw(table, ax=ax) is ax
