@@ -320,7 +320,7 @@ def _fingerprint(student: Student, rows: list[Encoded], held: list[Encoded], set
     """A digest of everything that the trained weights depend on."""
     digest = hashlib.blake2s(repr((student.base, student.quantize, student.dtype, rows, held, settings)).encode())
     for name, parameter in student.model.named_parameters():
-        if parameter.requires_grad:
+        if "lora_" in name:
             digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
 

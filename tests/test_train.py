@@ -1,0 +1,173 @@
+"""Training on a two-layer model with random weights: resume, accumulation, validation, and every way to stop."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer
+
+from lionkit import student
+from lionkit.errors import LionkitError, StudentError
+from lionkit.student import checkpoint
+from lionkit.student.train import _ByLength
+
+PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
+SETTINGS: dict[str, Any] = {"rank": 4, "learning_rate": 1e-2, "batch_size": 2, "max_length": 96, "epochs": 2,
+                            "dropout": 0.1, "gradient_checkpointing": False, "progress": False}  # fmt: skip
+ADAPTER = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama and a byte tokenizer."""
+    path = tmp_path_factory.mktemp("tiny")
+    symbols = ["<pad>", "<bos>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    ).save_pretrained(path)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=len(symbols), bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def train(folder: Path, out: Path, **changes: Any) -> Any:
+    return student.train(student.load(folder, dtype="float32", device="cpu"), PAIRS, out=out, **(SETTINGS | changes))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from transformers import TrainerState
+from lionkit import student
+write = TrainerState.save_to_json
+def dies(state, path):  # in the middle of the checkpoint of step 5: weights are there, the state is not
+    os.kill(os.getpid(), signal.SIGKILL) if state.global_step == 5 else write(state, path)
+TrainerState.save_to_json = dies
+sys.path.insert(0, sys.argv[3])
+from test_train import train
+train(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_seconds=0.0)
+"""
+
+
+def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    whole = train(folder, tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed"), str(Path(__file__).parent)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    died = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    left = tmp_path / "killed" / "checkpoints"
+    assert sorted(p.name for p in left.iterdir()) == ["checkpoint-3", "checkpoint-4", "checkpoint-5", "inputs.txt"]
+    resumed = train(folder, tmp_path / "killed", checkpoint_seconds=0.0)
+    assert resumed.losses == whole.losses
+    assert len(whole.losses) == whole.steps == 8
+    assert (tmp_path / "killed" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["adapter_config.json", ADAPTER]
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys.modules["lionkit.student.train"], "save_adapter", lambda *a: pytest.fail("cut short"))
+    with pytest.raises(pytest.fail.Exception):
+        train(folder, tmp_path, checkpoint_seconds=0.0)
+    assert (tmp_path / "checkpoints" / "checkpoint-7").is_dir()
+    monkeypatch.undo()
+    assert (
+        train(folder, tmp_path, learning_rate=2e-2).losses == train(folder, tmp_path / "new", learning_rate=2e-2).losses
+    )
+
+
+def test_accumulated_batches_weigh_every_token_alike(folder: Path, tmp_path: Path) -> None:
+    same = {"epochs": 1, "dropout": 0.0, "learning_rate": 1e-9}
+    whole = train(folder, tmp_path / "a", batch_size=8, **same).losses
+    parts = train(folder, tmp_path / "b", batch_size=2, accumulation=4, **same).losses
+    assert len(whole) == len(parts) == 1
+    assert parts[0] == pytest.approx(whole[0], rel=1e-5)
+
+
+def test_the_next_iteration_goes_on_from_the_last_adapter(folder: Path, tmp_path: Path) -> None:
+    first = train(folder, tmp_path / "1", epochs=4)
+    loaded = student.load(folder, dtype="float32", adapter=tmp_path / "1")
+    second = student.train(loaded, PAIRS, out=tmp_path / "2", **SETTINGS)
+    assert second.losses[0] < first.losses[0] - 0.5
+    assert (tmp_path / "2" / ADAPTER).read_bytes() != (tmp_path / "1" / ADAPTER).read_bytes()
+
+
+def test_validation_keeps_the_best_epoch_and_patience_ends_early(folder: Path, tmp_path: Path) -> None:
+    model = student.load(folder, dtype="float32")
+    report = student.train(
+        model, PAIRS, out=tmp_path, validation=[("Say zero.", "nothing at all")], patience=2,
+        **(SETTINGS | {"epochs": 30, "learning_rate": 5e-2}),
+    )  # fmt: skip
+    assert 2 < len(report.validation) < 30
+    assert min(report.validation) == report.validation[-3]  # two epochs without gain, then the end
+    again = student.load(folder, dtype="float32", adapter=tmp_path)
+    text = [("Say zero.", "nothing at all")]
+    kept = [
+        student.train(s, text, out=tmp_path / "x", **(SETTINGS | {"dropout": 0.0})).losses[0] for s in (model, again)
+    ]
+    assert kept == pytest.approx([min(report.validation)] * 2, rel=0.1)
+
+
+def test_a_loss_that_is_not_finite_is_never_saved(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda x, *a, **k: x.sum(-1) * float("nan"))
+    with pytest.raises(StudentError, match="loss is nan at step 1: nothing was saved"):
+        train(folder, tmp_path)
+    assert not (tmp_path / ADAPTER).exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(folder: Path, tmp_path: Path) -> None:
+    model = student.load(folder, dtype="float32")
+    student.train(model, PAIRS, out=tmp_path / "fine", **SETTINGS)
+    next(p for n, p in model.model.named_parameters() if "lora_B" in n).data[0, 0] = float("nan")
+    with pytest.raises(StudentError, match="1 adapter weights are not finite"):
+        checkpoint.save_adapter(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), r"out of memory .* batch_size \(2\), max_length \(96\)"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "the disk is full"),
+        (RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file"), "disk is full"),
+    ],
+)
+def test_a_full_device_or_disk_is_one_line(
+    folder: Path, tmp_path: Path, monkeypatch: Any, error: Exception, words: str
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "training_step", fail)
+    with pytest.raises(LionkitError, match=words) as caught:
+        train(folder, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_are_of_similar_length_and_hold_every_row_once() -> None:
+    lengths = [(7 * i) % 50 + 1 for i in range(101)]
+    orders = [list(_ByLength(lengths, 8, 0, lambda epoch=epoch: epoch)) for epoch in (0, 1, 1)]
+    assert sorted(orders[0]) == list(range(101))
+    assert orders[1] == orders[2] != orders[0]
+
+    def padding(order: list[int]) -> float:
+        batches = [[lengths[i] for i in order[k : k + 8]] for k in range(0, 101, 8)]
+        return sum(max(b) * len(b) - sum(b) for b in batches) / sum(lengths)
+
+    assert padding(orders[0]) < 0.15 < 0.6 < padding(random.Random(0).sample(range(101), 101))
