@@ -12,7 +12,7 @@ spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese), and each emoji is a token
 segmentation, symbols and punctuation (so `a + b` and `a - b` are equal), letters styled as symbols.
 
 Memory: about 0.2 kB a text of 12 words (two 4-byte numbers a token, 10 bytes, its share of the vocabulary), and
-the text itself where nothing else holds it. tests/bench/novelty.py measures time and memory.
+the text itself where nothing else holds it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
 `encode` makes ids and labels, `model` loads, `dense` makes CPUs fast, `train` and `checkpoint` fine-tune,
-`respond` answers, `export` gives the result away.
+`respond` answers.
 """
 
 import warnings

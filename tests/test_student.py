@@ -1,0 +1,144 @@
+"""The student on real weights: gradients that are right, training that can be trusted, responses that come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lionkit import student
+from lionkit.errors import StudentError
+from lionkit.sandbox.families import seeds, solve
+
+TEXTS = [i.text for i in seeds(16, 3)]
+PAIRS = [(text, solve(text)[1]) for text in TEXTS]  # type: ignore[index]
+Trained = tuple[student.Student, Path, Any]
+SETTINGS: dict[str, Any] = {"rank": 4, "learning_rate": 1e-3, "batch_size": 4, "max_length": 96, "epochs": 2,
+                            "gradient_checkpointing": False, "progress": False}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(student_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A student that has answered, then been trained, and its adapter."""
+    model, out = student.load(student_weights), tmp_path_factory.mktemp("adapter")
+    student.respond(model, TEXTS[:2], max_new_tokens=4, progress=False)
+    report = student.train(model, PAIRS, out=out, seed=1, **SETTINGS)
+    return model, out, report
+
+
+def test_training_learns_and_saves_finite_weights(trained: Trained) -> None:
+    _, out, report = trained
+    assert report.rows == 16
+    assert report.steps == len(report.losses) == 8
+    assert sum(report.losses[-2:]) < 0.7 * sum(report.losses[:2])
+    tensors = load_file(out / "adapter_model.safetensors")
+    assert tensors
+    assert all(torch.isfinite(t).all() for t in tensors.values())
+    assert sorted(p.name for p in out.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_same_inputs_same_adapter(trained: Trained, student_weights: Path, tmp_path: Path) -> None:
+    _, out, report = trained
+    again = student.train(student.load(student_weights), PAIRS, out=tmp_path, seed=1, **SETTINGS)
+    assert again.losses == report.losses  # whether or not the student has answered before
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == (out / "adapter_model.safetensors").read_bytes()
+
+
+def test_adapter_answers_the_same_in_a_new_process(trained: Trained, student_weights: Path) -> None:
+    model, out, _ = trained
+    here = student.respond(model, TEXTS[:4], max_new_tokens=8, progress=False)
+    code = (
+        "import json, sys; from pathlib import Path; from lionkit import student\n"
+        "m = student.load(sys.argv[1], adapter=Path(sys.argv[2]))\n"
+        "print(json.dumps(student.respond(m, json.loads(sys.argv[3]), max_new_tokens=8, progress=False)))"
+    )
+    command = [sys.executable, "-c", code, str(student_weights), str(out), json.dumps(TEXTS[:4])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
+    assert json.loads(done.stdout.splitlines()[-1]) == [list(answer) for answer in here]
+
+
+def lora_gradients(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Gradients of every LoRA matrix for one row, by its name, without lionkit's own fast layers."""
+    row = student.encode(tokenizer, *PAIRS[0], template="chat", max_length=96)
+    assert row is not None
+    model.zero_grad()
+    model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss.backward()
+    return {n: p.grad.float().clone() for n, p in model.named_parameters() if "lora_" in n and p.grad is not None}
+
+
+def worst_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Largest relative distance between two sets of gradients; infinite where one is missing."""
+    if one.keys() != other.keys():
+        return float("inf")
+    pairs = [(one[name], other[name]) for name in one if other[name].norm() > 0]
+    return max(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+def with_lora(base: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    return model.train()
+
+
+def dequantised(weights: Path) -> Any:
+    """The same model with ordinary linear layers that hold the decoded 4-bit weights."""
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    packed, plain = (student.load(weights, quantize=q, dtype="bfloat16").model for q in ("nf4", "none"))  # type: ignore[arg-type]
+    layers = dict(plain.named_modules())
+    for name, layer in packed.named_modules():
+        if isinstance(layer, Linear4bit):
+            layers[name].weight.data = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.bfloat16)
+    return plain
+
+
+@pytest.mark.parametrize("cured", [True, False])
+def test_gradients_agree_with_dequantised_weights_after_generating(student_weights: Path, cured: bool) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    if not cured and not torch.cpu.get_capabilities().get("avx512_bf16"):
+        return  # this processor does not show the fault that the cure is for
+    loaded = student.load(student_weights, dtype="bfloat16")
+    for layer in loaded.model.modules():
+        if isinstance(layer, Linear4bit) and not cured:
+            layer.support_avx512bf16_for_cpu = True
+    reference = lora_gradients(with_lora(dequantised(student_weights)), loaded.tokenizer)
+    model = with_lora(loaded.model)
+    if cured:
+        assert worst_difference(lora_gradients(model, loaded.tokenizer), reference) < 0.05
+    with torch.no_grad():
+        model.eval().generate(input_ids=torch.tensor([[1, 9690, 198]]), max_new_tokens=2)
+    after = worst_difference(lora_gradients(model.train(), loaded.tokenizer), reference)
+    assert (after < 0.05) == cured
+
+
+def test_batches_answer_as_one_by_one_in_fp32(student_weights: Path) -> None:
+    model = student.load(student_weights, quantize="none", dtype="float32")
+    batch = student.respond(model, TEXTS, max_new_tokens=8, batch_size=8, progress=False)
+    single = [student.respond(model, [text], max_new_tokens=8, progress=False)[0] for text in TEXTS]
+    assert batch == single
+    assert [len(a.text) > 0 for a in batch].count(True) >= 15
+
+
+def test_nothing_to_learn_from_is_refused(student_weights: Path, tmp_path: Path) -> None:
+    model = student.load(student_weights)
+    with pytest.raises(StudentError, match="no row is left"):
+        student.train(model, [("x", "")], out=tmp_path, **SETTINGS)
+    assert not (tmp_path / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["no/such/model/here", "nothing", "./missing"])
+def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
+    with pytest.raises(StudentError, match="there is no model") as caught:
+        student.load(name)
+    assert "\n" not in str(caught.value)
