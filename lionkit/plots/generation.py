@@ -20,7 +20,7 @@ def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None
     ax = axes(ax)
     for kind in ("easy", "hard"):
         found = table.loc[table["kind"] == kind, "similarity"].dropna()
-        ax.hist(found, bins=_BINS, color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
+        ax.hist(found, bins=list(_BINS), color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
     ax.axvline(novelty, color="#444444", linestyle="--", label=f"cut = {novelty:g}")
     unmeasured = int(table["similarity"].isna().sum())
     title = f"Novelty of {len(table) - unmeasured} candidates, {unmeasured} rejected before"
@@ -50,7 +50,7 @@ def seed_similarity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     accepted = table[table["status"] == "accepted"]
     for kind in ("easy", "hard"):
         found = accepted.loc[accepted["kind"] == kind, "seed_similarity"].dropna()
-        ax.hist(found, bins=_BINS, color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
+        ax.hist(found, bins=list(_BINS), color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
     ax.set(xlabel="ROUGE-L F1 to the seed", ylabel="new instructions", xlim=(0, 1), title="How close children stay")
     ax.legend(fontsize=8)
     return ax

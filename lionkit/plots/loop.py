@@ -93,6 +93,7 @@ def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         )
         base = base + table[side]
     ax.set(xlabel="iteration (0 = before training)", ylabel="instructions", title="Cache pool")
+    ax.set_ylim(0, 1.35 * max(base.max(), 1))  # room for the legend
     ax.set_xticks(table["iteration"])
     ax.legend()
     return ax
