@@ -94,11 +94,11 @@ def dequantised(weights: Path) -> Any:
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
-    packed, plain = (student.load(weights, quantize=q, dtype="bfloat16").model for q in ("nf4", "none"))  # type: ignore[arg-type]
+    packed, plain = (student.load(weights, quantize=q, dtype="float32").model for q in ("nf4", "none"))  # type: ignore[arg-type]
     layers = dict(plain.named_modules())
     for name, layer in packed.named_modules():
         if isinstance(layer, Linear4bit):
-            layers[name].weight.data = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.bfloat16)
+            layers[name].weight.data = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
     return plain
 
 
@@ -108,7 +108,7 @@ def test_gradients_agree_with_dequantised_weights_after_generating(student_weigh
 
     if not cured and not torch.cpu.get_capabilities().get("avx512_bf16"):
         return  # this processor does not show the fault that the cure is for
-    loaded = student.load(student_weights, dtype="bfloat16")
+    loaded = student.load(student_weights, dtype="float32")
     for layer in loaded.model.modules():
         if isinstance(layer, Linear4bit) and not cured:
             layer.support_avx512bf16_for_cpu = True
