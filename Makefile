@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Jupyter wants it said aloud where everything runs as root, as in many containers.
+ROOT_OK := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: run test lab check notebooks clean
 
@@ -14,7 +16,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest tests
 
 lab: $(STAMP)
-	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' --notebook-dir=. notebooks/00_start_here.ipynb
+	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' $(ROOT_OK) notebooks/00_start_here.ipynb
 
 check: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
