@@ -107,20 +107,19 @@ def train(name: Name = "", iteration: int = 1) -> None:
 
 @app.command()
 def export(target: Path, name: Name = "", iteration: int = 0) -> None:
-    """Copy the hard, easy and undecided instructions of an iteration (default: the last) to Alpaca JSON files."""
-    import json
+    """Write the hard, easy and undecided instructions of an iteration (default: the last) as Alpaca JSON files."""
+    from dataclasses import replace
 
     from lionkit import loop, pools
-    from lionkit.records import write_text
+    from lionkit.export import export
     from lionkit.run import open_run
 
     opened = open_run(name)
     found = loop.read_discrimination(opened, iteration or opened.config.iterations)
     answers = {r.instruction_id: r.text for r in found.teacher if r.status == "ok"}
     for side, items in pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau)._asdict().items():
-        rows = [{"instruction": i.instruction, "input": i.input, "output": answers.get(i.id, "")} for i in items]
-        write_text(target / f"{side}.json", json.dumps(rows, ensure_ascii=False, indent=1))
-        print(f"{target / side}.json: {len(rows)} instructions")
+        path = export([replace(i, output=answers.get(i.id, "")) for i in items], target / f"{side}.json")
+        print(f"{path}: {len(items)} instructions")
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ records back. Trainers that want Alpaca's three keys find them and may ignore th
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lionkit.errors import ConfigError, LionkitError
-from lionkit.records import Instruction, disk_error, to_dict, write_jsonl, write_text
+from lionkit.records import Instruction, disk_error, to_dict, write_bytes, write_jsonl, write_text
 
 FORMATS = (".json", ".jsonl", ".parquet", "a folder name without suffix")
 
@@ -50,15 +49,7 @@ def _write_parquet(instructions: Sequence[Instruction], path: Path) -> None:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([to_dict(item) for item in instructions]), buffer)
     except UnicodeEncodeError:
         raise LionkitError(f"{path}: a text holds half a surrogate pair; Parquet cannot, JSON can") from None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from None
+    write_bytes(path, buffer.getvalue())
 
 
 def _write_folder(instructions: Sequence[Instruction], path: Path) -> None:

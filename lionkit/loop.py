@@ -45,10 +45,17 @@ class Roles:
             self._loaded = (adapter, self._loaded[1])
 
 
+class _OwnStudent:
+    """The `student` package, imported at its first use: torch takes seconds that a finished stage need not wait for."""
+
+    def __getattr__(self, name: str) -> Any:
+        from lionkit import student
+
+        return getattr(student, name)
+
+
 def open_roles(run: Run) -> Roles:
     """The roles that a run's settings name. Loads nothing yet."""
-    from lionkit import student
-
     app = None
     if run.config.api.base_url == SANDBOX_URL:
         from lionkit.sandbox import answer_key
@@ -56,7 +63,7 @@ def open_roles(run: Run) -> Roles:
 
         app = sandbox_app.create_app(partial(answer_key.reply, bias=run.config.referee_bias))
     client = ChatClient(run.config.api, run.store, app=app, replay=run.config.mode == "replay")
-    return Roles(client, student)
+    return Roles(client, _OwnStudent())
 
 
 class Pools(NamedTuple):

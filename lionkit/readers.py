@@ -49,7 +49,7 @@ def read_instructions(path: str | Path) -> list[Instruction]:
     """
     items: list[Instruction] = []
     seen: set[str] = set()
-    for line, row in _rows(path):
+    for line, row in read_rows(path):
         for item in _instructions(path, line, row):
             count, name = 1, item.id
             while name in seen:
@@ -133,7 +133,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"{value!r:.40}")
 
 
-def _rows(path: str | Path) -> Iterator[Row]:
+def read_rows(path: str | Path) -> Iterator[Row]:
     """All rows of whatever `path` is, in order."""
     place = Path(path)
     if place.is_dir() or (not place.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w-]*", str(path))):

@@ -196,14 +196,14 @@ def from_dict(kind: type[Record], values: dict[str, Any]) -> Record:
     return kind(**values)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary file beside it, flushed to disk, then renamed."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -211,6 +211,11 @@ def write_text(path: str | Path, text: str) -> None:
         with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         raise disk_error(error, path) from None
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """`write_bytes` of the text in UTF-8; half a surrogate pair is kept as it is."""
+    write_bytes(path, text.encode("utf-8", "surrogatepass"))
 
 
 def disk_error(error: OSError, path: str | Path) -> LionkitError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lionkit.errors import DataError
-from lionkit.readers import _rows, read_instructions
+from lionkit.readers import read_instructions, read_rows
 from lionkit.records import Instruction, Judgement, Response, Verdict
 from lionkit.scores import Scores, Unscored, parse_scores
 
@@ -152,7 +152,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, Any]]:
     except (OSError, UnicodeDecodeError):
         lines = []  # the instruction reader says it better, or can read it
     if not lines or len(lines) < 3 or sum(line.startswith("{") for line in lines) < len(lines) / 2:
-        yield from _rows(path)
+        yield from read_rows(path)
         return
     for number, line in enumerate(lines, start=1):
         try:
