@@ -439,8 +439,7 @@ def test_an_interactive_session_is_asked_for_the_key(tmp_path: Path, monkeypatch
     monkeypatch.setattr("sys.stdin", type("Tty", (io.StringIO,), {"isatty": lambda self: True})())
     monkeypatch.setattr("lionkit.client.chat.getpass.getpass", lambda prompt: prompts.append(prompt) or KEY)
     app = create_app(backwards, key=KEY)
-    real = wire.connect
-    monkeypatch.setattr(wire, "connect", lambda config, key, _: real(config, key, app))
+    monkeypatch.setattr("lionkit.client.chat.connect", lambda config, key, _: wire.connect(config, key, app))
     made = ChatClient(ApiConfig(), tmp_path / "calls.sqlite")
     assert made.map(asks("abc"))[0].text == "cba"
     assert made.map(asks("xyz"))[0].text == "zyx"

@@ -30,8 +30,10 @@ from lionkit.client.calls import (
     endpoint,
     estimate,
 )
+from lionkit.client.live import Stage, run
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
+from lionkit.client.wire import connect
 from lionkit.config import ApiConfig
 from lionkit.errors import ConfigError, LionkitError, StageStopped
 from lionkit.progress import Progress
@@ -104,9 +106,6 @@ class ChatClient:
             return store.spent()
 
     def _ask(self, calls: list[Call], store: Store, progress: bool | str) -> dict[str, Completion]:
-        from lionkit.client.live import Stage, run
-        from lionkit.client.wire import connect
-
         config, key = self.config, self._key
         if (config.budget_usd or config.budget_tokens) and any(call.request.max_tokens is None for call in calls):
             raise ConfigError("a budget needs max_tokens in every request: without it, a reply can cost anything")
@@ -133,7 +132,7 @@ class ChatClient:
             raise StageStopped(f"{stage.problem}; {kept}")
         return stage.done
 
-    def _watch(self, future: concurrent.futures.Future[None], stage: Any, bar: Progress) -> None:
+    def _watch(self, future: concurrent.futures.Future[None], stage: Stage, bar: Progress) -> None:
         started, price = time.monotonic(), self.config.price_per_million
         running = True
         while running:
@@ -144,7 +143,7 @@ class ChatClient:
             bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=stage.failed)
 
 
-def _drain(future: concurrent.futures.Future[None], stage: Any) -> None:
+def _drain(future: concurrent.futures.Future[None], stage: Stage) -> None:
     """Let calls in flight arrive, for a while; then cut them off."""
     try:
         if stage.loop is None:

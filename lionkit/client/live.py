@@ -32,6 +32,9 @@ POLL = 0.1
 """Seconds before looking again at a call another kernel is asking, or at a budget that may free up."""
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 """Seconds before a second attempt, doubled for each further one, up to the longest; jittered down to half."""
+HEAD_START = {True: 0.1, False: 2.0}
+"""Seconds the first call to a model is sent ahead of the others, on this machine and elsewhere: a key, a quota or a
+name that is refused is refused within a round trip, and costs one request instead of one a worker."""
 PATIENCE = 10
 """Rate-limit answers a call may meet, in multiples of `max_attempts`: they are requests to wait, not failures."""
 
@@ -136,20 +139,22 @@ class Stage:
 
 
 async def run(stage: Stage, client: openai.AsyncOpenAI) -> None:
-    """Ask everything in the queue. Each model's first call goes alone, until one has been answered."""
+    """Ask everything in the queue. Each model's first call goes ahead alone: what refuses it refuses them all."""
     stage.loop, stage.task = asyncio.get_running_loop(), asyncio.current_task()
     if limit := stage.config.stage_timeout:
         stage.loop.call_later(limit, stage.halt, f"the stage took longer than its stage_timeout of {limit:g} s")
+    ahead: list[asyncio.Task[None]] = []
     async with client:
         try:
             await batch.run(stage, client, submit=False)
             for model in sorted({call.model for call in stage.queue} - stage.habits.keys()):
                 first = next(call for call in stage.queue if call.model == model)
                 stage.queue.remove(first)
-                await _work(stage, client, deque([first]))
+                ahead.append(asyncio.create_task(_work(stage, client, deque([first]))))
+                await asyncio.wait(ahead, timeout=HEAD_START[stage.local] if not stage.config.batch else None)
             await batch.run(stage, client, submit=stage.config.batch)
             workers = min(stage.config.concurrency, len(stage.queue))
-            await asyncio.gather(*(_work(stage, client, stage.queue) for _ in range(workers)))
+            await asyncio.gather(*ahead, *(_work(stage, client, stage.queue) for _ in range(workers)))
         except LionkitError as error:
             stage.halt(str(error))
 
