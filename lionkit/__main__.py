@@ -68,8 +68,9 @@ def adopt(name: Name = "") -> None:
 
 @app.command()
 def status(name: Name = "") -> None:
-    """Show which stages of a run are done, and the iterations so far."""
+    """Show which stages of a run are done, the iterations so far, and what the calls cost against what was expected."""
     from lionkit import loop
+    from lionkit.client import ChatClient
     from lionkit.run import STAGES, open_run
 
     opened = open_run(name)
@@ -77,6 +78,9 @@ def status(name: Name = "") -> None:
         done = [stage for stage in STAGES if opened.done(iteration, stage)]
         print(f"iteration {iteration}: {', '.join(done) or 'nothing yet'}")
     print(table(loop.summarise(opened)))
+    if opened.store.exists():
+        print("\nCalls made, and their tokens (prompts + replies):")
+        print("\n".join(map(str, ChatClient(opened.config.api, opened.store).bills())))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -351,3 +352,26 @@ def test_lone_surrogates_fail_their_row_or_are_replaced(client: Any) -> None:
     assert "surrogate" in out[1].error
     assert client(app).map([ask("fine")])[0].text == "half ?"
     assert out[0].text == "half ?"
+
+
+def test_every_map_leaves_a_bill_and_says_it_where_it_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app = create_app(lambda messages, **_: "w" * 80)  # 20 tokens
+    asked = [ask("p" * 400 + f"{i:03}", max_tokens=200) for i in range(40)]
+    config = ApiConfig(model="m", concurrency=4, price_per_million=(1.0, 2.0))
+    ChatClient(config, tmp_path / "own.sqlite", app=app).map(asked, progress="teacher")
+    assert capsys.readouterr().out == ""  # a server in this process costs nothing
+    with serve(app) as url:
+        client = ChatClient(dataclasses.replace(config, base_url=url), tmp_path / "calls.sqlite")
+        client.map(asked[:4], progress="pilot")
+        client.map(asked, progress="teacher")
+        client.map(asked, progress="again")
+    few, many = client.bills()
+    assert (few.label, few.expected.basis, few.expected.usage.completion_tokens) == ("pilot", "sizes", 800)
+    assert (many.label, many.expected.basis, many.actual.calls) == ("teacher", "pilot", 36)
+    assert many.expected.usage.completion_tokens == many.actual.usage.completion_tokens == 720
+    assert few.actual.usage + many.actual.usage == client.spent()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4  # before and after each map that asked
+    assert said[0].startswith("pilot: about to make 4 calls, ")
+    assert said[3] == str(many)
+    assert "$" in said[3]

@@ -114,6 +114,10 @@ def bound(request: ChatRequest) -> Usage:
     return Usage(_size(request) + TEMPLATE, request.max_tokens or 0)
 
 
+BASES = {"sizes": "by size, replies at their longest", "pilot": "as the first replies", "actual": "paid"}
+"""What an estimate rests on. By size, a token is four bytes of a prompt."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What calls will use, or (`basis` = "actual") have used."""
@@ -123,22 +127,40 @@ class Estimate:
     dollars: float
     """NaN where no price is given."""
     basis: str
-    """`sizes`: prompts at four bytes a token, replies at their limit; `pilot`: a few replies; `actual`: the bill."""
+    """One of `BASES`."""
 
     def __str__(self) -> str:
         tokens = f"{self.calls:,} calls, {self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
         money = "" if self.dollars != self.dollars else f", ${self.dollars:,.2f}"
-        return f"{tokens}{money} ({self.basis})"
+        return f"{tokens}{money} ({BASES[self.basis]})"
 
 
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
     """Before anything was asked: a token is about four bytes of a prompt, and a reply is as long as it may be."""
     usage = Usage(sum(_size(r) // 4 for r in requests), sum(r.max_tokens or 0 for r in requests))
-    return Estimate(len(requests), usage, usage.dollars(config.price_per_million), "sizes")
+    return priced(len(requests), usage, config, "sizes")
+
+
+@dataclass(frozen=True)
+class Bill:
+    """One `map` that asked something: what it was expected to use, and what it did use."""
+
+    label: str
+    expected: Estimate
+    """From the first replies (`pilot`) where there were enough of them, else from sizes."""
+    actual: Estimate
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.actual}; expected were {self.expected}"
 
 
 def actual(completions: Sequence[Completion], config: ApiConfig) -> Estimate:
     """The bill of a `map`: what was paid now, cached replies left out."""
     paid = [c.usage for c in completions if not c.cached]
     usage = sum(paid, Usage())
-    return Estimate(len(paid), usage, usage.dollars(config.price_per_million), "actual")
+    return priced(len(paid), usage, config, "actual")
+
+
+def priced(calls: int, usage: Usage, config: ApiConfig, basis: str) -> Estimate:
+    """So many calls at the configuration's price."""
+    return Estimate(calls, usage, usage.dollars(config.price_per_million), basis)

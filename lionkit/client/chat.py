@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import getpass
 import os
 import sys
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 
 from lionkit.client.calls import (
     OPENAI_URL,
+    Bill,
     Call,
     ChatRequest,
     Completion,
@@ -29,6 +31,7 @@ from lionkit.client.calls import (
     call_key,
     endpoint,
     estimate,
+    priced,
 )
 from lionkit.client.live import Stage, run
 from lionkit.client.pacing import Pacer
@@ -41,6 +44,8 @@ from lionkit.progress import Progress
 LOCAL = ("127.0.0.1", "localhost", "::1", "answer-key.invalid")
 SHORTEST_KEY = 16
 """Characters; anything shorter ("EMPTY", "ollama") is no secret and may well be a word of a reply."""
+PILOT = 10
+"""Replies after which what is left is expected to cost what they did on average."""
 DRAIN = 10.0
 """Seconds that calls in flight get to arrive after an interrupt; a second interrupt cuts them off."""
 
@@ -89,7 +94,7 @@ class ChatClient:
         used = sum((reply.usage for reply in self.map(sample, progress=False)), Usage())
         scale = sizes.usage.prompt_tokens / estimate(sample, self.config).usage.prompt_tokens
         usage = Usage(round(used.prompt_tokens * scale), round(used.completion_tokens * len(missing) / len(sample)))
-        return Estimate(len(missing), usage, usage.dollars(self.config.price_per_million), "pilot")
+        return priced(len(missing), usage, self.config, "pilot")
 
     def _calls(self, requests: Sequence[ChatRequest]) -> tuple[list[str], dict[str, Call]]:
         """Each request's key, and the distinct calls behind them."""
@@ -105,15 +110,27 @@ class ChatClient:
         with Store(self.store, read_only=self.replay) as store:
             return store.spent()
 
+    def bills(self) -> list[Bill]:
+        """Expected and actual use of every `map` on this store that asked something, oldest first."""
+        with Store(self.store, read_only=self.replay) as store:
+            return [
+                Bill(label, priced(calls, guess, self.config, basis), priced(calls, used, self.config, "actual"))
+                for label, calls, basis, guess, used in store.bills()
+            ]
+
     def _ask(self, calls: list[Call], store: Store, progress: bool | str) -> dict[str, Completion]:
         config, key = self.config, self._key
         if (config.budget_usd or config.budget_tokens) and any(call.request.max_tokens is None for call in calls):
             raise ConfigError("a budget needs max_tokens in every request: without it, a reply can cost anything")
         key.find(config, offline=self.app is not None)
         store.join()
+        expected = estimate([call.request for call in calls], config)
         local = self.app is not None or urlsplit(endpoint(config)).hostname in LOCAL
-        stage = Stage(config, store, self._pacer, self._seats, self._habits, key.hide, local, deque(calls))
+        stage = Stage(config, store, self._pacer, self._seats, self._habits, key.hide, local, deque(calls), expected)
         label = progress if isinstance(progress, str) else "calls"
+        aloud = progress is not False and self.app is None  # servers in this process cost nothing
+        if aloud:
+            print(f"{label}: about to make {expected}")
         with (
             Progress(len(calls), label, "replies", shown=progress is not False) as bar,
             concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread,
@@ -127,20 +144,32 @@ class ChatClient:
                 kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored in {store.path}"
                 raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
         future.result()
+        bill = Bill(label, stage.expected, priced(len(stage.done) - stage.failed, stage.paid, config, "actual"))
+        with contextlib.suppress(LionkitError):  # a store that cannot be written is the stage's problem already
+            store.add_bill(label, bill.actual.calls, bill.expected.basis, bill.expected.usage, stage.paid)
+        if aloud:
+            print(bill)
         if stage.problem:
             kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored, run again to go on"
             raise StageStopped(f"{stage.problem}; {kept}")
         return stage.done
 
     def _watch(self, future: concurrent.futures.Future[None], stage: Stage, bar: Progress) -> None:
-        started, price = time.monotonic(), self.config.price_per_million
+        config, price, started = self.config, self.config.price_per_million, time.monotonic()
         running = True
         while running:
             running = bool(concurrent.futures.wait([future], 0.1).not_done)
             arrived, paid = len(stage.done), stage.paid
-            cost = f"${paid.dollars(price):.4f}" if price else f"{paid.total_tokens:,} tokens"
+            if arrived >= PILOT and stage.expected.basis == "sizes":
+                asked, written = (round(n * bar.total / arrived) for n in (paid.prompt_tokens, paid.completion_tokens))
+                stage.expected = priced(bar.total, Usage(asked, written), config, "pilot")
+            cost = f"{_money(paid, price)} of about {_money(stage.expected.usage, price)}"
             rate = arrived / (time.monotonic() - started)
             bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=stage.failed)
+
+
+def _money(usage: Usage, price: tuple[float, float] | None) -> str:
+    return f"${usage.dollars(price):.4f}" if price else f"{usage.total_tokens:,} tokens"
 
 
 def _drain(future: concurrent.futures.Future[None], stage: Stage) -> None:
@@ -152,7 +181,7 @@ def _drain(future: concurrent.futures.Future[None], stage: Stage) -> None:
             stage.loop.call_soon_threadsafe(stage.halt, "interrupted")
         concurrent.futures.wait([future], DRAIN)
     finally:
-        if stage.loop and not future.done():
+        if stage.loop and stage.task and not future.done():
             stage.loop.call_soon_threadsafe(stage.task.cancel)
 
 

@@ -20,7 +20,7 @@ from typing import Any, cast
 import openai
 
 from lionkit.client import batch
-from lionkit.client.calls import Call, Completion, Usage, bound, endpoint
+from lionkit.client.calls import Call, Completion, Estimate, Usage, bound, endpoint
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.client.wire import NOTHING, Outcome, attempt, body_of
@@ -54,6 +54,8 @@ class Stage:
     """Takes the key out of a text."""
     local: bool
     queue: deque[Call]
+    expected: Estimate
+    """What the map will use in all."""
     done: dict[str, Completion] = field(default_factory=dict)
     failed: int = 0
     paid: Usage = NOTHING

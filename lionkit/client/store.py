@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, status TEXT, text TEXT, 
 CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT, prompt_tokens INTEGER, completion_tokens INTEGER);
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, owner TEXT, batch_id TEXT);
+CREATE TABLE IF NOT EXISTS bills (label TEXT, calls INTEGER, basis TEXT, expected_prompt INTEGER,
+    expected_completion INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER);
 CREATE TABLE IF NOT EXISTS ledger (id INTEGER PRIMARY KEY CHECK (id = 1), prompt_tokens INTEGER,
     completion_tokens INTEGER, reasoning_tokens INTEGER);
 INSERT OR IGNORE INTO ledger VALUES (1, 0, 0, 0);
@@ -160,6 +162,18 @@ class Store:
         with self._reported():
             row = self._db.execute("SELECT prompt_tokens, completion_tokens, reasoning_tokens FROM ledger").fetchone()
         return Usage(*row)
+
+    def add_bill(self, label: str, calls: int, basis: str, expected: Usage, used: Usage) -> None:
+        """Note what one `map` was expected to use and what it used."""
+        row = (expected.prompt_tokens, expected.completion_tokens, used.prompt_tokens, used.completion_tokens)
+        with self._transaction():
+            self._db.execute("INSERT INTO bills VALUES (?, ?, ?, ?, ?, ?, ?)", (label, calls, basis, *row))
+
+    def bills(self) -> list[tuple[str, int, str, Usage, Usage]]:
+        """(label, calls, basis, expected, used) of every `map` that asked something, oldest first."""
+        with self._reported():
+            rows = self._db.execute("SELECT * FROM bills ORDER BY rowid").fetchall()
+        return [(*row[:3], Usage(*row[3:5]), Usage(*row[5:7])) for row in rows]
 
     def _settle(self, key: str, paid: Usage, owner: str) -> None:
         """Once a claim: two kernels that collect the same batch pay for it once."""
