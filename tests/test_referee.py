@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lionkit import audit, pools
 from lionkit.client import ChatClient, ChatRequest, Completion, Usage
-from lionkit.config import ApiConfig
+from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.prompts import REFEREE_FORMAT, referee_messages
 from lionkit.records import Instruction, Response, Verdict
 from lionkit.referee import Scores, Unscored, judge, parse_scores, shorten
@@ -431,7 +431,7 @@ def test_two_orders_cure_a_seat_bias_that_one_order_falls_for() -> None:
 
 
 def sandbox(folder: Path, **options: Any) -> ChatClient:
-    config = ApiConfig(base_url="http://answer-key.invalid/v1", model="answer-key", concurrency=16)
+    config = ApiConfig(base_url=SANDBOX_URL, model="answer-key", concurrency=16)
     answer = partial(answer_key.reply, bias=options.pop("bias", 0.0))
     return ChatClient(config, folder / "calls.sqlite", app=create_app(answer, **options))
 
@@ -450,6 +450,25 @@ def test_the_answer_key_referee_through_the_real_client(tmp_path: Path) -> None:
     assert all(v.gap == 0 for v in verdicts[1::2])
     again = judge(sandbox(tmp_path, bias=1.0, key="nobody has it"), items, teacher, student)
     assert again == verdicts  # from the store: nothing is asked twice
+
+
+def test_structured_output_where_the_endpoint_has_it_and_where_it_refuses(tmp_path: Path) -> None:
+    items, teacher, student = right_and_wrong(20)
+    plain = judge(sandbox(tmp_path / "lines", bias=1.0), items, teacher, student)
+    replies = {}
+    for refused in ((), ("response_format",)):
+        app = create_app(partial(answer_key.reply, bias=1.0), models={"answer-key": refused})
+        client = ChatClient(
+            ApiConfig(base_url=SANDBOX_URL, model="answer-key"), tmp_path / f"{refused}.sqlite", app=app
+        )
+        replies[refused] = judge(client, items, teacher, student, structured=True)
+        calls = len({j.call_id for v in replies[refused] for j in v.judgements})
+        assert app.state.accounts.requests == calls + len(refused)  # one refusal, then every request goes without
+    assert replies[()] == replies["response_format",]
+    assert [v.gap for v in replies[()]] == [v.gap for v in plain]
+    read = json.loads(replies[()][0].teacher_first.reply)
+    assert list(read) == ["evidence", "answer_1", "answer_2"]
+    assert {v.teacher_first.call_id for v in plain}.isdisjoint(v.teacher_first.call_id for v in replies[()])
 
 
 def test_unparsable_replies_through_the_real_client_are_asked_again_or_undecided(tmp_path: Path) -> None:
