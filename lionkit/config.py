@@ -171,8 +171,8 @@ class Config:
     """Referee's model where it differs from `api.model`."""
     generator_model: str = ""
     structured: Literal["auto", "on", "off"] = "auto"
-    """Ask referee and judge for JSON by schema (`on`) or for two labelled lines (`off`); auto: JSON except from the answer
-    key. A model that refuses a schema is asked for the same JSON in words; either form is read, whichever was asked."""
+    """Ask referee and judge for JSON by schema (`on`) or for two labelled lines (`off`); auto: JSON, but lines from the
+    answer key. A model that refuses a schema gets the same request without it; both forms are read in any case."""
     judge_model: str = ""
     """Judge of the held-out score; the paper used a stronger one than the referee."""
     referee_bias: float = 0.0
