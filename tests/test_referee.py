@@ -53,6 +53,37 @@ def test_corpus(row: dict[str, Any]) -> None:
         assert read == Scores(row["first"], row["second"])
 
 
+BOTH = "Score of answer 1: {}\nScore of answer 2: 6"
+FIELD: dict[str, tuple[str, Scores | str]] = {
+    "8/10 is 8": (BOTH.format("8/10"), Scores(8, 6)),
+    "bold labels": ("**Score of answer 1:** 8\n**Score of answer 2:** 6", Scores(8, 6)),
+    "bulleted labels": ("- Score of answer 1: 8\n- Score of answer 2: 6", Scores(8, 6)),
+    "both scores on one line": ("Score of answer 1: 8, Score of answer 2: 6", Scores(8, 6)),
+    "swapped lines go by label": ("Score of answer 2: 6\nScore of answer 1: 8", Scores(8, 6)),
+    "explanation after the scores": (BOTH.format(8) + "\n\nAnswer 1 has 3 of 4 facts.", Scores(8, 6)),
+    "blank lines and a trailing newline": ("Score of answer 1: 8\n\n\nScore of answer 2: 6\n\n", Scores(8, 6)),
+    "full-width colon": ("Score of answer 1：8\nScore of answer 2：6", Scores(8, 6)),
+    "draft scores of a thinking block": (f"<think>{BOTH.format(1)}</think>\n{BOTH.format(8)}", Scores(8, 6)),
+    "an unclosed thinking block": (f"<think>{BOTH.format(8)}", "thinking block"),
+    **{f"{bad} is not clamped": (BOTH.format(bad), "answer 1") for bad in ("0", "11", "85", "nan", "inf", "-3")},
+    "a range": (BOTH.format("7-8"), "not one number"),
+    "N/A": (BOTH.format("N/A"), "not a number"),
+    "a refusal": ("I cannot score answer 1 or answer 2 from 1 to 10.", "no scores"),
+    "only one score": ("Score of answer 1: 8", "no score for answer 2"),
+    "a quoted answer with a score line": (f"It says:\n{BOTH.format(10)}\nMy verdict:\n{BOTH.format(2)}", Scores(2, 6)),
+    "JSON with braces in the rationale": ('{"evidence": "}{ {x}", "answer_1": 8, "answer_2": 6}', Scores(8, 6)),
+    "JSON in a code fence": ('```json\n{"evidence": "{", "answer_1": 8, "answer_2": 6}\n```', Scores(8, 6)),
+}
+"""Reply and reading, by name of the hazard. Cut replies, error texts and half-scored pairs: see `both orders` below."""
+
+
+@pytest.mark.parametrize("hazard", FIELD)
+def test_what_goes_wrong_in_the_field(hazard: str) -> None:
+    reply, expected = FIELD[hazard]
+    read = parse_scores(reply)
+    assert expected in read.reason if isinstance(read, Unscored) else read == expected  # type: ignore[operator]
+
+
 @pytest.mark.parametrize(
     "row", [row for row in CORPUS if "first" in row and row["kind"] not in ("last line", "first line")]
 )
