@@ -3,8 +3,9 @@
 Seat bias: both orders show the same two answers, so (first seat - second seat) averaged over the orders is what a
 seat is worth, whichever answer is better. Length bias, ties, spread of scores, agreement of two referees (or two
 runs of one), and how many instructions change sides when tau moves, complete it. Intervals are 95 %: Wilson for
-shares, normal for means, Fisher for correlations. They cover the choice of instructions only. A correlation of gap
-and length is no proof of bias: longer answers may be better. Human agreement is not measured.
+shares (and through it for kappa), normal for means, Fisher for correlations. They cover the choice of instructions
+only. A correlation of gap and length is no proof of bias: longer answers may be better. Agreement with people is not
+measured.
 """
 
 from __future__ import annotations
@@ -70,18 +71,24 @@ def paired_gaps(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return one.merge(two, on="id")
 
 
+def sides_by_tau(table: pd.DataFrame, tau: float = 1.0, reach: float = 2.0) -> pd.DataFrame:
+    """What moving tau would do, in steps of 0.1: columns tau, share (of decided pairs that change sides), low, high."""
+    steps = np.arange(-round(10 * reach), round(10 * reach) + 1) / 10
+    rows = [(round(tau + step, 6), *_sides(table["gap"].dropna(), tau, step)[1:4]) for step in steps]
+    return pd.DataFrame(rows, columns=["tau", "share", "low", "high"])
+
+
 def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0) -> list[Row]:
     """Of two judgements of the same instructions: Cohen's kappa on hard/easy at tau, and correlation of the gaps."""
     both = paired_gaps(table, other)
-    one, two, n = both["gap_x"], both["gap_y"], len(both)
+    one, two = both["gap_x"], both["gap_y"]
     hard_one, hard_two = one >= tau, two >= tau
-    observed = (hard_one == hard_two).mean() if n else math.nan
-    chance = hard_one.mean() * hard_two.mean() + (1 - hard_one.mean()) * (1 - hard_two.mean()) if n else math.nan
-    kappa = (observed - chance) / (1 - chance) if chance < 1 else math.nan
-    margin = Z * math.sqrt(observed * (1 - observed) / n) / (1 - chance) if chance < 1 else math.nan
+    chance = hard_one.mean() * hard_two.mean() + (1 - hard_one.mean()) * (1 - hard_two.mean())  # NaN for no pairs
+    _, *observed, _, _ = _share("", hard_one == hard_two, "")
+    kappa, low, high = ((share - chance) / (1 - chance) if chance < 1 else math.nan for share in observed)
     note = "agreement on hard/easy beyond chance; 1 is full, 0 is none"
     return [
-        ("agreement (kappa)", kappa, kappa - margin, min(1.0, kappa + margin), n, note),
+        ("agreement (kappa)", kappa, low, high, len(both), note),
         _correlation("agreement (gaps)", one, two, "correlation of the two gaps"),
     ]
 
@@ -105,8 +112,9 @@ def _lengths(decided: pd.DataFrame) -> list[Row]:
 
 
 def _sides(gaps: pd.Series, tau: float, step: float) -> Row:
-    moved = (gaps >= tau) != (gaps >= tau + step)
-    return _share(f"sides changed at tau {tau + step:g}", moved, f"instructions whose label hangs on tau = {tau:g}")
+    other = round(tau + step, 6)
+    moved = (gaps >= tau) != (gaps >= other)
+    return _share(f"sides changed at tau {other:g}", moved, f"instructions whose label hangs on tau = {tau:g}")
 
 
 def _share(measure: str, chosen: pd.Series, reading: str) -> Row:

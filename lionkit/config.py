@@ -170,6 +170,9 @@ class Config:
     referee_model: str = ""
     """Referee's model where it differs from `api.model`."""
     generator_model: str = ""
+    structured: Literal["auto", "on", "off"] = "auto"
+    """Ask referee and judge for JSON by schema (`on`) or for two labelled lines (`off`); auto: JSON, but lines from the
+    answer key. A model that refuses a schema gets the same request without it; both forms are read in any case."""
     judge_model: str = ""
     """Judge of the held-out score; the paper used a stronger one than the referee."""
     referee_bias: float = 0.0
@@ -181,6 +184,7 @@ class Config:
         _require(self.mode in get_args(Mode), "mode", self.mode, "offline, live or replay")
         for name in ("train_size", "heldout_size", "iterations", "hard_size", "easy_size"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.structured in ("auto", "on", "off"), "structured", self.structured, "auto, on or off")
         _require(0 <= self.novelty <= 1, "novelty", self.novelty, "a ROUGE-L F1 in [0, 1]")
         _require(0 <= self.tau <= 9, "tau", self.tau, "a score difference in [0, 9]")
 

@@ -253,7 +253,7 @@ def _compare(
     records.write_jsonl(folder / "student.jsonl", by_student)
     verdicts = referee.judge(
         roles.client, items, by_teacher, by_student, iteration=iteration, model=model or None,
-        temperature=config.referee_temperature, max_tokens=config.referee_max_tokens,
+        temperature=config.referee_temperature, max_tokens=config.referee_max_tokens, structured=_structured(config),
     )  # fmt: skip
     records.write_jsonl(folder / "verdicts.jsonl", verdicts)
     return verdicts
@@ -276,7 +276,11 @@ def _teacher_key(config: Config) -> list[Any]:
 
 def _referee_key(config: Config, model: str) -> list[Any]:
     return [config.api.base_url, model or config.api.model, config.referee_temperature, config.referee_max_tokens,
-            config.referee_bias]  # fmt: skip
+            config.referee_bias, *(["structured"] if _structured(config) else [])]  # fmt: skip
+
+
+def _structured(config: Config) -> bool:
+    return config.structured == "on" or (config.structured == "auto" and config.api.base_url != SANDBOX_URL)
 
 
 def _adapter_digest(adapter: Path | None) -> Any:

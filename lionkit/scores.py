@@ -89,6 +89,8 @@ _PAIR = re.compile(
     rf"(?:{_NUMBER}(?: ?[;|&] ?|, |,? (?:and|und|y|et|vs\.?) | ){_NUMBER}|([0-9]+),([0-9]+))[ .|)]{{0,3}}"
 )
 _THINK = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning|reflection)[>\]]", re.IGNORECASE)
+_BLOCK_QUOTATION = re.compile(r"(?m)^ {0,3}>.*$")
+_QUOTATION = re.compile(r"(?<=[\w:,(：，]) ?[\"“„«「『][^\"“”„«»「」『』\n]{1,300}[\"”“»」』]")
 _TAG = re.compile(r"</?[a-z][a-z0-9_]{0,20} ?/?>|\\(?:boxed|text|textbf|mathbf)\b")
 _CLEAN: dict[int, str | None] = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
 _CLEAN |= dict.fromkeys(map(ord, "\u00a0\u3000\u202f\u2009\t_"), " ") | {0x2212: "-", ord("、"): ",", ord("。"): "."}
@@ -111,7 +113,10 @@ def parse_scores(reply: str) -> Scores | Unscored:
     text = _without_thinking(reply)
     if text is None:
         return Unscored("the reply ends inside its thinking block")
-    text = _plain(_json_as_lines(text))
+    text = _without_quotations(_json_as_lines(text))
+    if text is None:
+        return Unscored("there are scores both in the block quotation at its end and outside it")
+    text = _plain(text)
     found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}  # a label of its own wins
     lines = text.strip().split("\n")
     final = _bare_pair(lines[-1])
@@ -178,10 +183,22 @@ def _leaves(value: Any, label: str, depth: int) -> Iterator[str]:
         yield f"{label.strip()}: n/a\n"
 
 
-def _plain(text: str) -> str:
-    """Lower case, one kind of colon, space and minus, no markup; the middle of a very long text left out."""
+def _without_quotations(text: str) -> str | None:
+    """The text without quoted scores: block quotations, and score lines in quotation marks after a word or colon. A
+    block quotation at the end may be the verdict; None: there are scores outside it, too. Of a very long text, the
+    middle is left out."""
     if len(text) > 2 * WINDOW:
         text = text.lstrip()[:WINDOW] + "\n" + text.rstrip()[-WINDOW:]
+    text = _QUOTATION.sub(lambda found: " " if any(_labelled(_plain(found[0]))) else found[0], text)
+    own = _BLOCK_QUOTATION.sub("", text)
+    if not text.rstrip().rpartition("\n")[2].lstrip().startswith(">"):
+        return own
+    outside, inside = (any(_labelled(_plain(t))) for t in (own, "\n".join(_BLOCK_QUOTATION.findall(text))))
+    return None if outside and inside else text
+
+
+def _plain(text: str) -> str:
+    """Lower case, one kind of colon, space and minus, no markup."""
     if "\n" not in text:
         text = text.replace("\\n", "\n")
     text = re.sub(r"<([a-z_]{3,20}[12ab])>", r"\1: ", text.lower().replace("\r", "\n"))

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from lionkit import plots, pools
-from lionkit.audit import audit, score_distribution, seat_advantage
+from lionkit.audit import audit, score_distribution, seat_advantage, sides_by_tau
 from lionkit.records import Instruction, Judgement, Response, Verdict
 from lionkit.reviews import read_fastchat_answers, read_fastchat_reviews
 
@@ -96,6 +96,37 @@ def test_agreement_is_cohens_kappa_and_pearsons_r() -> None:
     reordered = two.sample(frac=1, random_state=0)
     assert measures(one, other=reordered).loc["agreement (kappa)", "value"] == pytest.approx(0.4)
     assert math.isnan(measures(gaps(2.0, 2.0), other=gaps(2.0, 2.0)).loc["agreement (kappa)", "value"])
+
+
+def test_kappas_interval_is_wilsons_and_does_not_vanish_when_all_agree() -> None:
+    both = gaps(*[2.0] * 5, *[0.0] * 5)
+    row = measures(both, other=both).loc["agreement (kappa)"]
+    assert row[["value", "low", "high", "n"]].tolist() == pytest.approx([1, 2 * 0.72247 - 1, 1, 10], abs=1e-4)
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [2.0] * 9, [0.0] * 9, [2.0, 0.0]])
+def test_degenerate_tables_give_counts_and_nan_not_errors(values: list[float]) -> None:
+    table = gaps(*values)
+    found = measures(table, other=table)
+    assert found["n"].drop("undecided").eq(len(values)).all()
+    one_kind = len(set(values)) < 2
+    assert found.loc[["agreement (kappa)"], ["value", "low", "high"]].isna().all(axis=None) == one_kind
+    assert found.loc[["agreement (gaps)"], ["value", "low", "high"]].isna().all(axis=None)
+    assert found.loc[["seat bias"], ["low", "high"]].isna().all(axis=None) == (len(values) < 2)
+    assert found.loc["ties", "n"] == len(values)
+    assert np.isnan(found.loc["ties", "value"]) == (not values)
+
+
+def test_sides_by_tau_repeat_the_audits_rows_and_are_nothing_at_tau_itself() -> None:
+    table = gaps(0.4, 0.5, 0.9, 1.0, 1.3, 1.4, 1.5, 3.0, -2.0)
+    moved = sides_by_tau(table, tau=1.1).set_index("tau")
+    assert moved.loc[1.1, "share"] == 0
+    assert moved.loc[1.3, "share"] == 0  # a gap of 1.3 is hard at tau = 1.3 still
+    assert moved.loc[1.4, "share"] == 1 / 9
+    found = measures(table, tau=1.1)
+    for tau in (0.6, 1.6):
+        assert moved.loc[tau].tolist() == found.loc[f"sides changed at tau {tau:g}", ["value", "low", "high"]].tolist()
+    assert sides_by_tau(gaps())["share"].isna().all()
 
 
 def test_length_bias_is_the_correlation_of_gap_and_length_difference() -> None:

@@ -27,6 +27,7 @@ def test_prices_round_trip(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("mode = 'demo'", "mode = 'demo': offline, live or replay"),
+        ("structured = 'json'", "structured = 'json': auto, on or off"),
         ("taau = 1.0", "taau is not a setting"),
         ("[student]\nrank = 0", "rank = 0: at least 1"),
         ("[api]\nbudget_usd = 3.0", "price_per_million"),

@@ -181,6 +181,24 @@ def test_a_referee_that_cannot_be_read_ends_as_undecided_and_stops_cleanly(run: 
     assert "NaN" not in (run.folder(1, "evaluation") / "done.json").read_text()
 
 
+def test_structured_output_follows_the_setting_and_makes_other_verdicts_anew(run: Run) -> None:
+    def first_reply(run: Run) -> str:
+        loop.discriminate(run, roles(run), 0)
+        return loop.read_discrimination(run, 0).verdicts[0].teacher_first.reply
+
+    assert (
+        first_reply(run).splitlines()[-1].startswith("Score of answer 2: ")
+    )  # auto: the answer key is asked for lines
+    asked = open_run("json", preset="smoke", structured="on")
+    assert list(json.loads(first_reply(asked))) == ["evidence", "answer_1", "answer_2"]
+    other = Run(run.path, asked.config)
+    with pytest.raises(StageChanged, match="referee changed"):
+        loop.discriminate(other, roles(other), 0)
+    live = open_run("live", preset="smoke", mode="live")
+    assert (live.config.structured, loop._structured(live.config)) == ("auto", True)
+    assert not loop._structured(open_run("off", preset="smoke", mode="live", structured="off").config)
+
+
 def test_answers_that_cannot_be_trained_on(run: Run) -> None:
     body = {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
     refusing = roles(run, answer=lambda messages, **options: (400, body))

@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from lionkit import plots, pools
+from lionkit import audit, plots, pools
 from lionkit.records import Instruction, Judgement, Response, Verdict
 
 SCORES: dict[str, Any] = {
@@ -39,6 +39,9 @@ DRAWINGS: list[Callable[..., Axes]] = [
     plots.length_bias,
     plots.score_distribution,
     plots.relative_by_category,
+    plots.tau_shift,
+    lambda table, ax=None: plots.shares(audit.audit(table), ax=ax),
+    lambda table, ax=None: plots.agreement(table, table, ax=ax),
 ]
 
 
@@ -109,6 +112,17 @@ def test_distribution_and_lengths_and_agreement() -> None:
     assert np.asarray(lengths).sum() == 4
     other = TABLE.assign(gap=[1.0, 0.5, 0.0, 8.0, 1.0])
     assert labels(plots.agreement(TABLE, other)) == ["same label (3)", "other label (1)"]
+
+
+def test_tau_shift_and_shares_show_the_audits_rows() -> None:
+    found = audit.audit(TABLE).set_index("measure")
+    ax = plots.tau_shift(TABLE)
+    assert dict(zip(*np.asarray(ax.get_lines()[0].get_xydata()).T))[1.5] == 50  # two of four pairs have a gap of 1
+    assert labels(ax) == ["τ = 0.5: 0.0 %", "τ = 1.5: 50.0 %", "τ = 1"]
+    ax = plots.shares(found.reset_index())
+    drawn = dict(zip((t.get_text() for t in ax.get_yticklabels()), ax.get_lines()[0].get_xdata()))
+    assert drawn == {name: 100 * found.loc[name, "value"] for name in drawn}
+    assert {"ties", "label flips", "undecided", "sides changed at tau 1.5"} < set(drawn)
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)

@@ -28,6 +28,7 @@ NOTHING = Usage()
 LONGEST_WAIT = 600.0
 """Seconds; a Retry-After beyond it is cut to it."""
 _UNSUPPORTED = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|not permitted|only the default", re.I)
+_SCHEMA = re.compile(r"response.?format|(response|json).?schema|structured.?output|additional.?properties", re.I)
 _TOO_LONG = re.compile(r"context.?(length|window|size)|maximum context|prompt is too long", re.I)
 _FILTER = re.compile(r"content.?(filter|policy|management)|responsible.?ai", re.I)
 _NO_MONEY = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded your current quota", re.I)
@@ -131,7 +132,7 @@ def read_error(
 ) -> Outcome:
     """The meaning of an HTTP error: what to do, and for whom."""
     error = error if isinstance(error, dict) else {"message": str(error or "")}
-    said = " ".join(_SECRET.sub("[key]", f"{error.get('message') or ''}").split())[:300]
+    said = " ".join(_SECRET.sub("[key]", f"{error.get('message') or error.get('detail') or ''}").split())[:300]
     all_of_it = f"{error.get('code') or ''} {error.get('type') or ''} {said} {error.get('innererror') or ''}"
     model, url = sent.get("model"), endpoint(config)
     if status in (400, 403, 404) and _NO_MODEL.search(all_of_it):
@@ -154,7 +155,10 @@ def read_error(
     if _TOO_LONG.search(all_of_it):
         return Outcome("failed", error=f"the prompt is too long for {model}: {said}")
     for name in ("max_tokens", "temperature", "response_format"):
-        if name in sent and (error.get("param") == name or name in said) and _UNSUPPORTED.search(all_of_it):
+        refused = (error.get("param") == name or name in said) and _UNSUPPORTED.search(all_of_it)
+        if name == "response_format":  # whatever is wrong with it, a reply without it is worth as much
+            refused = refused or _SCHEMA.search(said)
+        if name in sent and refused:
             return Outcome("adapt", text=name, error=f"{model} does not take {name}: {said}")
     return Outcome("failed", error=f"the endpoint refused the request ({status}): {said}")
 

@@ -11,6 +11,8 @@ from lionkit.plots.discrimination import (
     score_distribution,
     score_scatter,
     seat_bias,
+    shares,
+    tau_shift,
 )
 from lionkit.plots.generation import category_drift, novelty_histogram, rejections, seed_similarity
 from lionkit.plots.loop import loss, method, pool_sides, scores
@@ -31,4 +33,6 @@ __all__ = [
     "scores",
     "seat_bias",
     "seed_similarity",
+    "shares",
+    "tau_shift",
 ]

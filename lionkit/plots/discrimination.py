@@ -106,6 +106,34 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
     return _title(ax, "Do two judgements agree?", table)
 
 
+def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
+    """Share of pairs that change sides when tau is moved, with its 95 % band; marked at half a point up and down."""
+    ax = axes(ax, 5, 4)
+    moved = audit.sides_by_tau(table, tau)
+    at, percent = moved["tau"], 100 * moved[["share", "low", "high"]]
+    ax.plot(at, percent["share"], color=INK, drawstyle="steps-mid")
+    ax.fill_between(at, percent["low"], percent["high"], step="mid", color=INK, alpha=0.15, linewidth=0)
+    for half in (len(moved) // 2 - 5, len(moved) // 2 + 5):
+        ax.plot(
+            at[half], percent["share"][half], "o", color=HARD, label=f"τ = {at[half]:g}: {percent['share'][half]:.1f} %"
+        )
+    ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
+    ax.set(xlabel="τ moved to", ylabel="pairs that change sides, %", ylim=(0, None))
+    ax.legend(fontsize=8)
+    return _title(ax, "How much hangs on τ", table)
+
+
+def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """The shares of an `audit.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
+    rows = found[found["measure"].str.contains("undecided|flips|ties|sides")].iloc[::-1]
+    ax = axes(ax, 6, 0.8 + 0.35 * len(rows))
+    value, low, high = (100 * rows[name].to_numpy() for name in ("value", "low", "high"))
+    ax.errorbar(value, rows["measure"], xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)
+    ax.set(xlabel="% of pairs, with 95 % interval", xlim=(0, 1.05 * np.nanmax([*high, 10])))
+    ax.set_title("Shares in the audit", fontsize=10)
+    return ax
+
+
 def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Student's total over the teacher's, in percent, by category and over all (paper figure 4)."""
     totals = evaluate.relative_by_category(table).iloc[::-1]

@@ -2,11 +2,13 @@
 
 The wording lives in the `.txt` files beside this one. Whatever comes from a model or a user is placed
 between fences whose name contains a digest of the fenced texts: the same pair always gives the same prompt
-(so a stored reply is found again), and no text can contain the end of its own fence by design.
+(so a stored reply is found again), and no text can contain the end of its own fence by design. Chat templates' own
+tokens in such texts are broken, since a local server's tokenizer would take them for the real ones.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -15,6 +17,7 @@ from typing import Any
 from lionkit.records import content_id
 
 Messages = list[dict[str, str]]
+_TOKEN = re.compile(r"[<\[](?=[|｜][^|｜<>\n]{1,40}[|｜]>|/?INST\]|</?SYS>>|(?:start|end)_of_turn>)")
 
 
 @cache
@@ -24,7 +27,8 @@ def wording(name: str) -> Template:
 
 
 def fence(label: str, text: str, mark: str) -> str:
-    """`text` between two marker lines that only this prompt can contain."""
+    """`text` between two marker lines that only this prompt can contain; `<|im_end|>` becomes `< |im_end|>`."""
+    text = _TOKEN.sub(r"\g<0> ", text)
     return f"<<<{label} {mark}>>>\n{text}\n<<<end {label} {mark}>>>"
 
 
@@ -70,6 +74,7 @@ def referee_messages(text: str, first: str, second: str, structured: bool = Fals
         instruction=fence("instruction", text, mark),
         first=fence("answer 1", first, mark),
         second=fence("answer 2", second, mark),
+        mark=mark,
         closing=wording("referee_json" if structured else "referee_lines").template,
     )
     return [{"role": "system", "content": wording("referee_system").template}, {"role": "user", "content": user}]

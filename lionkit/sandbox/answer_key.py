@@ -9,6 +9,7 @@ not a language model and shows nothing about one: it makes the loop's mechanism 
 
 from __future__ import annotations
 
+import json
 import random
 import re
 
@@ -34,14 +35,15 @@ def reply(messages: list[dict[str, str]], *, temperature: float = 0.0, slot: str
     prompt = messages[-1]["content"]
     fenced = {m["label"]: m["text"] for m in _FENCE.finditer(prompt)}
     if {"instruction", "answer 1", "answer 2"} <= fenced.keys():
-        return _judge(fenced["instruction"], (fenced["answer 1"], fenced["answer 2"]), bias)
+        form = prompt.rpartition(">>>")[2]  # what follows the fences, where no answer can speak
+        return _judge(fenced["instruction"], (fenced["answer 1"], fenced["answer 2"]), bias, as_json="JSON" in form)
     if "example" in fenced:
         return _generate(fenced["example"], rare="rarer" in prompt, draw=content_id(prompt, slot, str(temperature)))
     known = solve(prompt)
     return known[1] if known else "The answer key has no rule for this instruction."
 
 
-def _judge(instruction: str, answers: tuple[str, str], bias: float) -> str:
+def _judge(instruction: str, answers: tuple[str, str], bias: float, as_json: bool) -> str:
     known = solve(instruction)
     if known is None:
         return "The answer key has no rule for this instruction, so neither answer can be scored."
@@ -50,6 +52,8 @@ def _judge(instruction: str, answers: tuple[str, str], bias: float) -> str:
         score, evidence = grade(answer, known[1])
         scores.append(min(10.0, max(1.0, score + (bias / 2 if seat == 1 else -bias / 2))))
         lines.append(f"Answer {seat} {evidence}.")
+    if as_json:
+        return json.dumps({"evidence": " ".join(lines), "answer_1": scores[0], "answer_2": scores[1]})
     return f"{' '.join(lines)}\n\nScore of answer 1: {scores[0]:g}\nScore of answer 2: {scores[1]:g}"
 
 
