@@ -185,28 +185,34 @@ class NoveltyIndex:
         m = query.length
         lists: list[array[int]] = []
         rests: list[int] = []
+        least = m
         for group, postings in self._postings.items():
             needed = int(floor * (m + _SHORTEST[group]) / 2 - _ROUNDING) + 1
             if needed > min(m, _SHORTEST[group + 1] - 1):
                 continue  # all of these texts are too long or too short
             known = sorted(filter(None, map(postings.get, query.keys)), key=len)
             lists += known[: max(0, len(known) - needed + 1 + _SPARE)] if needed <= len(known) else []
-            rests += [max(0, needed - 1 - _SPARE)] * (len(lists) - len(rests))
+            rest = max(0, needed - 1 - _SPARE)
+            rests += [rest] * (len(lists) - len(rests))
+            least = min(least, needed - rest)
         if not lists:
-            return np.empty(0, np.int32), np.empty(0)
-        every, shared = np.frombuffer(b"".join(lists), np.int32), self._shared.view
-        rest = np.repeat(rests, [len(one) for one in lists])
+            return np.empty(0, np.intp), np.empty(0)
+        every, shared = np.frombuffer(b"".join(lists), np.int32).astype(np.intp), self._shared.view
         try:
             np.add.at(shared, every, np.int32(1))
-            counts, lengths = shared.take(every), self._lengths.view.take(every)
+            counts = shared.take(every)
         finally:  # an interrupted query must not spoil the next
             shared[every] = 0
-        bounds = 2 * np.minimum(counts + rest, lengths) / (m + lengths)
-        chosen = np.flatnonzero(bounds > floor - _ROUNDING)
-        if len(chosen) < few:
-            chosen = np.concatenate([chosen, np.flatnonzero(counts == counts.max())[:few]])
-        numbers, first = np.unique(every[chosen], return_index=True)
-        return numbers, bounds[chosen[first]]
+        chosen = np.flatnonzero(counts >= min(least, counts.max()))  # the bulk goes before anything is worked out
+        numbers, ends = every[chosen], np.cumsum([len(one) for one in lists])
+        most = counts[chosen] + np.array(rests)[np.searchsorted(ends, chosen, "right")]
+        lengths = self._lengths.view[numbers]
+        bounds = 2 * np.minimum(most, lengths) / (m + lengths)
+        close = np.flatnonzero(bounds > floor - _ROUNDING)
+        if len(close) < few:
+            close = np.concatenate([close, np.flatnonzero(counts[chosen] == counts.max())[:few]])
+        numbers, first = np.unique(numbers[close], return_index=True)
+        return numbers, bounds[close[first]]
 
     def _scores(self, query: _Query, numbers: np.ndarray) -> np.ndarray:
         """F1 of the query with each text."""
