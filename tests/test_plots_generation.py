@@ -47,6 +47,12 @@ def test_novelty_histogram_shows_every_measured_candidate_and_the_cut() -> None:
     assert "4 candidates, 1 rejected before" in ax.get_title()
 
 
+def test_what_equals_the_cut_is_drawn_on_the_side_of_the_accepted() -> None:
+    ax = plots.novelty_histogram(candidate_table([Candidate("a", "hard", "s", "accepted", similarity=0.7)]), 0.7)
+    (bar,) = (bar for bar in bars_by_label(ax)["hard (1)"] if bar.get_height())
+    assert bar.get_x() + bar.get_width() == pytest.approx(0.7)
+
+
 def test_rejections_are_counted_by_rule_and_kind() -> None:
     ax = plots.rejections(TABLE)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["empty", "not novel"]
@@ -59,7 +65,7 @@ def test_seed_similarity_is_of_the_accepted_to_their_seed() -> None:
     assert TABLE["seed_similarity"].iloc[1] == 0
     assert pd.isna(TABLE["seed_similarity"].iloc[3])
     ax = plots.seed_similarity(TABLE)
-    assert [i for i, bar in enumerate(bars_by_label(ax)["hard (2)"]) if bar.get_height()] == [0, 15]
+    assert [i for i, bar in enumerate(bars_by_label(ax)["hard (2)"]) if bar.get_height()] == [0, 14]
 
 
 def test_category_drift_adds_up_to_the_whole_pool() -> None:

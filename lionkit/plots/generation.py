@@ -17,14 +17,11 @@ def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None
 
     Candidates rejected before novelty was measured are counted in the title.
     """
-    ax = axes(ax)
-    for kind in ("easy", "hard"):
-        found = table.loc[table["kind"] == kind, "similarity"].dropna()
-        ax.hist(found, bins=list(_BINS), color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
+    ax = _by_kind(table, "similarity", ax)
     ax.axvline(novelty, color="#444444", linestyle="--", label=f"cut = {novelty:g}")
     unmeasured = int(table["similarity"].isna().sum())
     title = f"Novelty of {len(table) - unmeasured} candidates, {unmeasured} rejected before"
-    ax.set(xlabel="highest ROUGE-L F1 to the cache pool", ylabel="candidates", xlim=(0, 1), title=title)
+    ax.set(xlabel="highest ROUGE-L F1 to the cache pool", ylabel="candidates", title=title)
     ax.legend(fontsize=8)
     return ax
 
@@ -40,19 +37,28 @@ def rejections(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.barh(places + shift, counts.to_numpy(), height=0.4, color=COLOURS[kind], label=kind)
     ax.set_yticks(places, rules)
     ax.set(xlabel="candidates", title=f"{len(rejected)} of {len(table)} candidates rejected, by rule")
+    ax.locator_params(axis="x", integer=True)
     ax.legend(fontsize=8)
     return ax
 
 
 def seed_similarity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Accepted instructions by ROUGE-L F1 to their own seed (needs `candidate_table(..., seeds)`)."""
-    ax = axes(ax)
-    accepted = table[table["status"] == "accepted"]
-    for kind in ("easy", "hard"):
-        found = accepted.loc[accepted["kind"] == kind, "seed_similarity"].dropna()
-        ax.hist(found, bins=list(_BINS), color=COLOURS[kind], alpha=0.6, label=f"{kind} ({len(found)})")
-    ax.set(xlabel="ROUGE-L F1 to the seed", ylabel="new instructions", xlim=(0, 1), title="How close children stay")
+    ax = _by_kind(table[table["status"] == "accepted"], "seed_similarity", ax)
+    ax.set(xlabel="ROUGE-L F1 to the seed", ylabel="new instructions", title="How close children stay")
     ax.legend(fontsize=8)
+    return ax
+
+
+def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
+    """Easy and hard as histograms over one another; a bin holds its right edge, since what equals the cut is novel."""
+    ax = axes(ax)
+    for kind in ("easy", "hard"):
+        found = table.loc[table["kind"] == kind, column].dropna()
+        label = f"{kind} ({len(found)})"
+        ax.hist((found - 1e-9).clip(0), bins=list(_BINS), color=COLOURS[kind], alpha=0.6, label=label)
+    ax.set_xlim(0, 1)
+    ax.locator_params(axis="y", integer=True)
     return ax
 
 
