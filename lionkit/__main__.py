@@ -126,6 +126,41 @@ def export(target: Path, name: Name = "", iteration: int = 0) -> None:
         print(f"{path}: {len(items)} instructions")
 
 
+@app.command()
+def export_student(
+    target: Path,
+    name: Name = "",
+    iteration: int = 0,
+    dtype: Annotated[str, typer.Option(help="auto, float16 or bfloat16")] = "auto",
+    gguf: Annotated[str, typer.Option(help="llama.cpp's folder; default: LLAMA_CPP, or its converter on PATH")] = "",
+    base: Annotated[str, typer.Option(help="hub id to name as the base, where it is a folder here")] = "",
+) -> None:
+    """Write the student after an iteration (default: the last): merged 16-bit weights, adapter, model card, GGUF."""
+    from lionkit import config, loop, student
+    from lionkit.run import open_run
+
+    opened = open_run(name)
+    settings, iteration = opened.config.student, iteration or opened.config.iterations
+    told = {"iteration": iteration, "config": config.to_dict(opened.config), "run": opened.provenance,
+            "iterations": loop.summarise(opened)["iterations"][: iteration + 1]}  # fmt: skip
+    adapter = opened.require(iteration, "imitation") / "adapter"
+    print(student.export_student(settings.model, adapter, target, gguf=gguf or None, provenance=told,
+                                 dtype=dtype, template=settings.template, base=base))  # type: ignore[arg-type]  # fmt: skip
+
+
+@app.command()
+def recover(
+    base: str,
+    delta: str,
+    target: Path,
+    added_rows: Annotated[str, typer.Option(help="mean (Alpaca, Lion) or zero (Vicuna v0)")] = "mean",
+) -> None:
+    """Add published delta weights to their base (folders or hub ids) and write the model as safetensors."""
+    from lionkit import student
+
+    print(f"Model: {student.recover_delta(base, delta, target, added_rows=added_rows)}")  # type: ignore[arg-type]
+
+
 def table(summary: dict[str, Any]) -> str:
     """The iterations as aligned text, the last screen of a run."""
     rows = [["iteration", "train pool", "cache pool", "hard", "easy", "undecided", "relative score", "exact match"]]

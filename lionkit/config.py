@@ -175,6 +175,10 @@ class Config:
     answer key. A model that refuses a schema gets the same request without it; both forms are read in any case."""
     judge_model: str = ""
     """Judge of the held-out score; the paper used a stronger one than the referee."""
+    student_url: str = ""
+    """OpenAI-compatible address, up to and including `/v1`, that gives the student's answers; empty: this process."""
+    student_name: str = "iteration-{}"
+    """The model to ask for there; `{}` stands for the iteration whose adapter it has, as 00, 01, ..."""
     referee_bias: float = 0.0
     """Offline only: points that the answer-key referee adds to the first seat."""
     api: ApiConfig = field(default_factory=ApiConfig)
@@ -185,6 +189,8 @@ class Config:
         for name in ("train_size", "heldout_size", "iterations", "hard_size", "easy_size"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.structured in ("auto", "on", "off"), "structured", self.structured, "auto, on or off")
+        addressed = not self.student_url or self.student_url.startswith(("http://", "https://"))
+        _require(addressed, "student_url", self.student_url, "an http:// or https:// address ending in /v1, or empty")
         _require(0 <= self.novelty <= 1, "novelty", self.novelty, "a ROUGE-L F1 in [0, 1]")
         _require(0 <= self.tau <= 9, "tau", self.tau, "a score difference in [0, 9]")
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from lionkit.errors import ConfigError, LionkitError
-from lionkit.records import Instruction, disk_error, to_dict, write_bytes, write_jsonl, write_text
+from lionkit.records import Instruction, to_dict, whole_folder, write_bytes, write_jsonl, write_text
 
 FORMATS = (".json", ".jsonl", ".parquet", "a folder name without suffix")
 
@@ -57,12 +55,5 @@ def _write_folder(instructions: Sequence[Instruction], path: Path) -> None:
         import datasets
     except ImportError:
         raise LionkitError(f"{path}: a datasets folder needs the package datasets: pip install datasets") from None
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise LionkitError(f"{path} is there already: name a new folder, or remove it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_folder(path) as temporary:
         datasets.Dataset.from_list([to_dict(item) for item in instructions]).save_to_disk(str(temporary))
-        os.replace(temporary, path)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise disk_error(error, path) from None

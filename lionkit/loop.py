@@ -15,20 +15,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lionkit import evaluate, generator, pools, readers, records, referee, teacher
+from lionkit import evaluate, generator, pools, readers, records, referee, served, teacher
 from lionkit.client import ChatClient
 from lionkit.config import SANDBOX_URL, Config
 from lionkit.errors import StageStopped
 from lionkit.records import Candidate, Instruction, Response, Verdict
-from lionkit.run import Run, shown
+from lionkit.run import Run, digest, shown
 
 
 @dataclass
 class Roles:
-    """Who plays: one client for the teacher's three roles, and a student (anything with load, train, respond)."""
+    """Who plays: one client for the teacher's three roles, and a student (anything with load, train, respond).
+
+    Where the student is `served`, its answers come from there.
+    """
 
     client: ChatClient
     student: Any
+    served: ChatClient | None = None
     _loaded: tuple[Path | None, Any] | None = None
 
     def load(self, config: Config, adapter: Path | None, *, fresh: bool = False) -> Any:
@@ -62,8 +66,12 @@ def open_roles(run: Run) -> Roles:
         from lionkit.sandbox import app as sandbox_app
 
         app = sandbox_app.create_app(partial(answer_key.reply, bias=run.config.referee_bias))
-    client = ChatClient(run.config.api, run.store, app=app, replay=run.config.mode == "replay")
-    return Roles(client, _OwnStudent())
+    replay = run.config.mode == "replay"
+    client = ChatClient(run.config.api, run.store, app=app, replay=replay)
+    url = run.config.student_url
+    return Roles(
+        client, _OwnStudent(), served.connect(run.config, run.path / "student.sqlite", replay=replay) if url else None
+    )
 
 
 class Pools(NamedTuple):
@@ -242,14 +250,7 @@ def _compare(
     config = run.config
     by_teacher = _ask_teacher(run, roles, items, "teacher")
     records.write_jsonl(folder / "teacher.jsonl", by_teacher)
-    student = roles.load(config, adapter)
-    answers = roles.student.respond(
-        student, [i.text for i in items], max_new_tokens=config.student.max_new_tokens,
-        temperature=config.student.temperature, batch_size=config.student.response_batch, seed=config.seed,
-    )  # fmt: skip
-    note = f"cut at {config.student.max_new_tokens} tokens"  # still judged: running on is the student's own mistake
-    by_student = [Response(i.id, a.text, reason=note if a.cut else "", model=config.student.model)
-                  for i, a in zip(items, answers, strict=True)]  # fmt: skip
+    by_student = _ask_student(config, roles, items, adapter, iteration)
     records.write_jsonl(folder / "student.jsonl", by_student)
     verdicts = referee.judge(
         roles.client, items, by_teacher, by_student, iteration=iteration, model=model or None,
@@ -263,6 +264,24 @@ def _ask_teacher(run: Run, roles: Roles, items: Sequence[Instruction], label: st
     config = run.config
     return teacher.respond(roles.client, items, temperature=config.teacher_temperature,
                            max_tokens=config.teacher_max_tokens, label=label)  # fmt: skip
+
+
+def _ask_student(
+    config: Config, roles: Roles, items: Sequence[Instruction], adapter: Path | None, iteration: int
+) -> list[Response]:
+    limit, temperature = config.student.max_new_tokens, config.student.temperature
+    if roles.served:
+        return served.respond(
+            roles.served, items, model=config.student_name.replace("{}", f"{iteration:02d}"), temperature=temperature,
+            weights=digest([config.student.model, _adapter_digest(adapter)]), max_tokens=limit,
+        )  # fmt: skip
+    answers = roles.student.respond(
+        roles.load(config, adapter), [i.text for i in items], max_new_tokens=limit, temperature=temperature,
+        batch_size=config.student.response_batch, seed=config.seed,
+    )  # fmt: skip
+    note = f"cut at {limit} tokens"  # still judged: running on is the student's own mistake
+    return [Response(i.id, a.text, reason=note if a.cut else "", model=config.student.model)
+            for i, a in zip(items, answers, strict=True)]  # fmt: skip
 
 
 def _counts(items: Sequence[Instruction], verdicts: Sequence[Verdict], tau: float) -> dict[str, int]:

@@ -14,7 +14,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -211,6 +212,29 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         raise disk_error(error, path) from None
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends well, and is gone when it does not.
+
+    Raises LionkitError where `path` is there already with something in it, and for what the disk refuses.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise LionkitError(f"{path} is there already: name a new folder, or remove it first")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, path)
+    except Exception as error:
+        if "os error 28" in str(error):  # safetensors' own way to say that the disk is full
+            error = OSError(errno.ENOSPC, str(error))
+        if isinstance(error, OSError):
+            raise disk_error(error, path) from None
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

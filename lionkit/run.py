@@ -63,8 +63,9 @@ class Run:
         teacher = f"{api.model} at {api.base_url or 'api.openai.com'}"
         if api.base_url == settings.SANDBOX_URL:
             teacher = "the answer key (rules, not a language model)"
+        where = f", answering from {self.config.student_url}" if self.config.student_url else ""
         lines = [f"{self.config.mode} mode: {self.reason}.", f"Teacher, referee and generator: {teacher}.",
-                 f"Student: {student.model} ({student.quantize}). Run folder: {shown(self.path)}."]  # fmt: skip
+                 f"Student: {student.model} ({student.quantize}){where}. Run folder: {shown(self.path)}."]  # fmt: skip
         return "\n".join(lines)
 
     def folder(self, iteration: int, stage: str) -> Path:
@@ -125,17 +126,20 @@ class Run:
                                    f"delete {shown(folder)} to make it anew (stored replies are reused)")  # fmt: skip
 
     def _note(self, stage: str, seconds: float, result: dict[str, Any]) -> None:
+        provenance = self.provenance
+        provenance["stages"][stage] = {"seconds": seconds, **result}
+        records.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is in provenance.json; before any stage, what would begin it."""
         path = self.path / "provenance.json"
-        provenance = _read_json(path) if path.is_file() else {"seed": self.config.seed, **surroundings()}
-        provenance.setdefault("stages", {})[stage] = {"seconds": seconds, **result}
-        records.write_text(path, json.dumps(provenance, indent=1))
+        return _read_json(path) if path.is_file() else {"seed": self.config.seed, **surroundings(), "stages": {}}
 
     @property
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
-        path = self.path / "provenance.json"
-        stages = _read_json(path).get("stages", {}) if path.is_file() else {}
-        return round(sum(stage["seconds"] for stage in stages.values()), 1)
+        return round(sum(stage["seconds"] for stage in self.provenance["stages"].values()), 1)
 
 
 def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:

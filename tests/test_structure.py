@@ -18,7 +18,7 @@ LAYERS = [
     {"config"},
     {"novelty", "prompts", "filters", "readers", "reviews", "export", "scores", "client", "sandbox"},
     {"pools"},
-    {"teacher", "referee", "generator", "ledger", "student"},
+    {"teacher", "referee", "generator", "ledger", "served", "student"},
     {"run", "evaluate", "audit", "plan"},
     {"loop", "plots"},
     {"explore", "notebooks"},

@@ -2,12 +2,14 @@
 
 The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
 `encode` makes ids and labels, `model` loads, `dense` makes CPUs fast, `train` and `checkpoint` fine-tune,
-`respond` answers.
+`respond` answers; `export`, `card` and `delta` are the way out to others' programs, and in from published deltas.
 """
 
 import warnings
 
+from lionkit.student.delta import recover_delta
 from lionkit.student.encode import Audit, Encoded, encode, label_audit
+from lionkit.student.export import Export, export_student
 from lionkit.student.model import Student, load
 from lionkit.student.respond import Answer, respond
 from lionkit.student.train import TrainReport, train
@@ -19,11 +21,14 @@ __all__ = [
     "Answer",
     "Audit",
     "Encoded",
+    "Export",
     "Student",
     "TrainReport",
     "encode",
+    "export_student",
     "label_audit",
     "load",
+    "recover_delta",
     "respond",
     "train",
 ]

@@ -1,0 +1,71 @@
+"""The student behind an OpenAI-compatible URL: vLLM with its LoRA adapters, `transformers serve`, llama.cpp.
+
+Training stays with `student`; only answers come from the URL, through the client, and are stored like every other
+reply. A name on a server may stand for other weights tomorrow, so the adapter's digest is part of each call's key.
+The prompt is what `student.encode` trains on: an empty system message (templates without that role get none),
+then the instruction. Control tokens spelt out in an instruction are the server's to handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lionkit.client import ChatClient, ChatRequest, Completion
+from lionkit.config import Config
+from lionkit.errors import StageStopped
+from lionkit.records import Instruction, Response
+
+KEY_ENV = "LIONKIT_STUDENT_KEY"
+"""The variable with the server's key, if it wants one: the teacher's key is none of its business."""
+
+
+def connect(config: Config, store: Path, *, app: Any = None, replay: bool = False) -> ChatClient:
+    """A client for the student's URL. Its store is its own, since what it uses is not on the teacher's bill."""
+    api = replace(
+        config.api, base_url=config.student_url, api_key_env=KEY_ENV, concurrency=config.student.response_batch,
+        requests_per_minute=None, tokens_per_minute=None, budget_usd=None, price_per_million=None, budget_tokens=None,
+        batch=False,
+    )  # fmt: skip
+    return ChatClient(api, store, app=app, replay=replay)
+
+
+def respond(
+    client: ChatClient,
+    instructions: Sequence[Instruction],
+    *,
+    model: str,
+    weights: str,
+    max_tokens: int,
+    temperature: float = 0.0,
+) -> list[Response]:
+    """The student's answers, in order; `weights` identifies the adapter behind `model`.
+
+    An answer that was cut or is empty counts, as a student's own mistake; what the server failed at has its status
+    and reason. Raises StageStopped where the server has no such model, and as the client does.
+    """
+
+    def ask(items: Sequence[Instruction], system: bool) -> list[Completion]:
+        first = [{"role": "system", "content": ""}] if system else []
+        messages = [[*first, {"role": "user", "content": i.text}] for i in items]
+        requests = [ChatRequest(m, model, temperature, max_tokens, slot=weights) for m in messages]
+        return client.map(requests, progress="student" if len(items) > 1 else False)
+
+    try:
+        refused = [c for c in ask(instructions[:1], True) if c.status == "failed" and "system" in c.error.lower()]
+        completions = ask(instructions, not refused)
+    except StageStopped as stopped:
+        if f"no model '{model}'" not in str(stopped):
+            raise
+        raise StageStopped(f"{stopped}; serve the adapter under that name, or set student_name") from None
+    return [_response(i, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
+
+
+def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response:
+    if reply.status == "truncated":
+        return Response(item.id, reply.text, "ok", f"cut at {max_tokens} tokens", reply.model, reply.call_id)
+    if reply.status == "failed" and reply.error.startswith("the reply is empty"):
+        return Response(item.id, "", "ok", reply.error, reply.model, reply.call_id)
+    return Response(item.id, reply.text, reply.status, reply.error, reply.model, reply.call_id)
