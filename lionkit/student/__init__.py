@@ -2,13 +2,14 @@
 
 The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
 `encode` makes ids and labels, `model` loads, `dense` makes CPUs fast, `train` and `checkpoint` fine-tune,
-`respond` answers.
+`respond` answers. `ranks` is for several processes.
 """
 
 import warnings
 
 from lionkit.student.encode import Audit, Encoded, encode, label_audit
 from lionkit.student.model import Student, load
+from lionkit.student.ranks import lead
 from lionkit.student.respond import Answer, respond
 from lionkit.student.train import TrainReport, train
 
@@ -23,6 +24,7 @@ __all__ = [
     "TrainReport",
     "encode",
     "label_audit",
+    "lead",
     "load",
     "respond",
     "train",

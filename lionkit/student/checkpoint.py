@@ -1,7 +1,7 @@
 """What training leaves on disk: checkpoints to resume from, the finished adapter, and errors in plain words.
 
 A checkpoint is the Trainer's own folder. Its `trainer_state.json` is written last, so a folder without a
-readable one was cut short and is passed over. Nothing with a value that is not finite is ever written.
+readable one, or without every process's random state, was cut short and is passed over. Nothing with a value that is not finite is ever written.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from lionkit.errors import StudentError
 from lionkit.records import disk_error, write_text
+from lionkit.student import ranks
 from lionkit.student.model import Student
 
 
@@ -29,15 +30,19 @@ from lionkit.student.model import Student
 def resumable(folder: Path, fingerprint: str) -> Iterator[str | None]:
     """The newest whole checkpoint in `folder` that was made from the same inputs, or None. Gone when all went well."""
     mark = folder / "inputs.txt"
-    if not mark.is_file() or mark.read_text() != fingerprint:
+    if ranks.leads() and (not mark.is_file() or mark.read_text() != fingerprint):
         shutil.rmtree(folder, ignore_errors=True)
         write_text(mark, fingerprint)
     whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    yield str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-    shutil.rmtree(folder, ignore_errors=True)
+    yield ranks.from_leader(str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None)
+    ranks.wait()
+    if ranks.leads():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_whole(checkpoint: Path) -> bool:
+    if len(list(checkpoint.glob("rng_state*.pth"))) != ranks.processes():
+        return False
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):
