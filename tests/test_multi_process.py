@@ -34,8 +34,9 @@ with student.lead():
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Two processes with one thread each; the whole group is gone afterwards."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
+    """`accelerate launch` with two processes of one thread each, on a free port; all are gone afterwards."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
+               "--main_process_port=0", *arguments]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, start_new_session=True, **options) as process:
@@ -51,7 +52,7 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
 def trainings(folder: Path, out: Path) -> list[list[float]]:
     """Losses and validation losses of two trainings: from nothing, and with accumulation from that adapter on."""
     kept = []
-    same: dict[str, Any] = {"rank": 4, "learning_rate": 1e-2, "max_length": 96, "epochs": 3, "progress": False,
+    same: dict[str, Any] = {"rank": 4, "learning_rate": 5e-3, "max_length": 96, "epochs": 3, "progress": False,
                             "validation": PAIRS[:3], "checkpoint_seconds": 0.0}  # fmt: skip
     for name, batch_size, accumulation in (("1", 6, 1), ("2", 2, 4)):  # eight rows: every other step of "1" has two
         model = student.load(folder, dtype="float32", device="cpu", adapter=out / "1" if name == "2" else None)
@@ -85,7 +86,7 @@ def test_two_processes_train_like_one_and_resume(tiny_model: Path, tmp_path: Pat
     assert [len(part) for part in two] == [6, 3, 3, 3]
     for ours, theirs in zip(two, one, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    assert two[3][2] < 0.95 * two[1][2]
+    assert two[2][0] < 0.99 * two[0][0]  # goes on from the first adapter, in both processes
     for name in ("1", "2"):
         assert sorted(p.name for p in (tmp_path / "two" / name).iterdir()) == ["adapter_config.json", ADAPTER]
         mine, other = (load_file(tmp_path / who / name / ADAPTER) for who in ("two", "one"))
