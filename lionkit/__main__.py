@@ -22,7 +22,7 @@ Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke
 
 
 def _lead() -> AbstractContextManager[None]:
-    """Under `accelerate launch`: the block is run by the first process, the others train along. Else: just the block."""
+    """Under `accelerate launch` the block is run by the first process alone; the others train along."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return nullcontext()
     from lionkit import student

@@ -150,7 +150,7 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StageStopped(
-                f"{shown(folder)} is being made by another notebook or process: let it finish, or stop it, and run again"
+                f"{shown(folder)} is being made by another notebook or process: let it finish, or stop it"
             ) from None
         yield
     finally:

@@ -1,17 +1,16 @@
-"""Encoding, to the token: what the model sees and what it learns from. Docstrings name the fault that a test keeps out."""
+"""Encoding, to the token: what the model sees and what it learns from. Docstrings name the faults kept out."""
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tokenizers.processors import TemplateProcessing
 
+from lionkit.student.batches import collate
 from lionkit.student.encode import TAGS, Encoded, encode, label_audit, problems
-from lionkit.student.train import collate
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,7 @@ def test_the_real_end_is_learned_where_pad_is_eos(tokenizer: Any) -> None:
     rows, audit = label_audit(tokenizer, [("Add 2 and 3.", "5"), ("x", "")], template="chat", max_length=64)
     assert [label for label in rows[0].labels if label != -100][-1] == tokenizer.eos_token_id
     assert (audit.rows, audit.dropped, audit.supervised, audit.problems) == (1, 1, 2, ())
-    batch = collate(SimpleNamespace(tokenizer=tokenizer))([rows[0], Encoded([*rows[0].input_ids, 2], [-100] * 24)])  # type: ignore[arg-type]
+    batch = collate(tokenizer)([rows[0], Encoded([*rows[0].input_ids, 2], [-100] * 24)])
     assert batch["labels"][0].tolist() == [*rows[0].labels, -100]  # the end is a label, the padding after it is none
     assert batch["attention_mask"][0].tolist() == [1] * 23 + [0]
 
@@ -86,7 +85,9 @@ def test_one_bos(tokenizer: Any, template: Any) -> None:
     doubling.bos_token = "<|endoftext|>"
     doubling.chat_template = "{{ bos_token }}{{ bos_token }}{{ messages[-1]['content'] }}"
     bos = doubling.bos_token_id
-    doubling._tokenizer.post_processor = TemplateProcessing(single=f"<|endoftext|> $A", special_tokens=[("<|endoftext|>", bos)])
+    doubling._tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", bos)]
+    )
     row = encode(doubling, "Add 2 and 3.", "5", template=template, max_length=64)
     assert row is not None
     assert row.input_ids[0] == bos
@@ -97,7 +98,11 @@ def test_the_audit_shows_prompt_response_and_end(tokenizer: Any) -> None:
     _, audit = label_audit(tokenizer, [("Say <b>hi</b>", "<script>ü</script>")], template="plain", max_length=64)
     assert repr(audit).splitlines()[-1] == "[[<script>ü</script>]][[<|im_end|>]]"
     page = audit._repr_html_()
-    for part, text in (("prompt", "Say &lt;b&gt;hi"), ("response", "&lt;script&gt;ü&lt;/script&gt;<"), ("end", "&lt;|im_end|&gt;<")):
+    for part, text in (
+        ("prompt", "Say &lt;b&gt;hi"),
+        ("response", "&lt;script&gt;ü&lt;/script&gt;<"),
+        ("end", "&lt;|im_end|&gt;<"),
+    ):
         opening = f"<{TAGS[part]}>"  # type: ignore[index]
         assert text in page[page.rindex(opening) :].removeprefix(opening)
     assert "<script" not in page

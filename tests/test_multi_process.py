@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from lionkit import loop, student
 from lionkit.errors import StudentError
 from lionkit.run import open_run
-from lionkit.student.train import _share
+from lionkit.student.batches import share
 
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
 ADAPTER = "adapter_model.safetensors"
@@ -37,7 +37,8 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`accelerate launch` with two processes of one thread each, on a free port; all are gone afterwards."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
                "--main_process_port=0", *arguments]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]),
+                   "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, start_new_session=True, **options) as process:
         try:
@@ -115,14 +116,17 @@ def test_the_command_line_trains_one_run_with_two_processes(tiny_model: Path) ->
     [((8, 1, 2), (4, 1)), ((4, 8, 4), (4, 2)), ((6, 2, 4), (3, 1)), ((8, 3, 1), (8, 3)), ((1, 2, 2), (1, 1))],
 )
 def test_processes_share_the_rows_of_a_step(settings: tuple[int, int, int], expected: tuple[int, int]) -> None:
-    rows, steps = _share(*settings)
+    rows, steps = share(*settings)
     assert (rows, steps) == expected
     assert rows * steps * settings[2] == settings[0] * settings[1]
 
 
 def test_rows_that_cannot_be_shared_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(StudentError, match="3 processes cannot share steps of batch_size 8 x accumulation 1 rows"):
-        _share(8, 1, 3)
+        share(8, 1, 3)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(StudentError, match="put the work into `with student.lead"):
         student.train(None, PAIRS, out=tmp_path)  # type: ignore[arg-type]
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(StudentError, match="not built in"), student.lead():
+        pytest.fail("went on")

@@ -171,10 +171,10 @@ def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("cuda", "mps", "rank", "expected"),
-    [(True, False, None, "cuda:0"), (True, True, "3", "cuda:3"), (False, True, None, "mps"), (False, False, "1", "cpu")],
+    [(True, False, "", "cuda:0"), (True, True, "3", "cuda:3"), (False, True, "", "mps"), (False, False, "1", "cpu")],
 )
 def test_the_device_is_the_fastest_there_is(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, rank: str | None, expected: str
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, rank: str, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -187,7 +187,7 @@ def test_the_device_is_the_fastest_there_is(
 
 @pytest.mark.parametrize("native", [True, False])
 def test_the_type_is_one_that_the_device_computes_in(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
-    """bf16 assumed on a GPU without it: a card that only emulates bfloat16 gets float16, other devices float32."""
+    """Bf16 assumed on a GPU without it: a card that only emulates bfloat16 gets float16, other devices float32."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: native)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native, "avx512_f": True})

@@ -19,7 +19,7 @@ from transformers import Trainer
 from lionkit import student
 from lionkit.errors import LionkitError, StudentError
 from lionkit.student import checkpoint
-from lionkit.student.train import _ByLength
+from lionkit.student.batches import ByLength
 
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
 SETTINGS: dict[str, Any] = {"rank": 4, "learning_rate": 1e-2, "batch_size": 2, "max_length": 96, "epochs": 2,
@@ -162,7 +162,7 @@ def test_the_watch_sees_every_loss(folder: Path, tmp_path: Path, monkeypatch: An
 
 def test_batches_are_of_similar_length_and_hold_every_row_once() -> None:
     lengths = [(7 * i) % 50 + 1 for i in range(101)]
-    orders = [list(_ByLength(lengths, 8, 0, lambda epoch=epoch: epoch)) for epoch in (0, 1, 1)]
+    orders = [list(ByLength(lengths, 8, 0, lambda epoch=epoch: epoch)) for epoch in (0, 1, 1)]
     assert sorted(orders[0]) == list(range(101))
     assert orders[1] == orders[2] != orders[0]
 

@@ -1,8 +1,8 @@
 """The student: a small open model, loaded in 4-bit, taught with LoRA adapters, answering in batches.
 
 The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
-`encode` makes ids and labels, `model` loads, `dense` makes CPUs fast, `train` and `checkpoint` fine-tune,
-`respond` answers. `ranks` is for several processes.
+`encode` makes ids and labels, `batches` tensors, `model` loads, `dense` makes CPUs fast, `train` and `checkpoint`
+fine-tune, `ranks` does so with several processes, `respond` answers.
 """
 
 import warnings

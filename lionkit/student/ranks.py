@@ -23,7 +23,7 @@ from lionkit.student.model import load
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_group: Any = None  # over gloo also where NCCL moves the gradients: waiting in it costs nothing, for as long as it takes
+_group: Any = None  # over gloo, also where NCCL moves the gradients: waiting in it is free, however long it takes
 
 
 def processes() -> int:
@@ -57,6 +57,8 @@ def lead() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise StudentError("FSDP and DeepSpeed are not built in: launch without them, or see docs/fsdp.md")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

@@ -9,9 +9,7 @@ refusal to save anything that is not finite. Full fine-tuning is not covered.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +26,8 @@ from transformers.trainer_callback import PrinterCallback
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
 from lionkit.student import ranks
-from lionkit.student.checkpoint import explained, resumable, save_adapter
+from lionkit.student.batches import BLANK, ByLength, collate, fill, share
+from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import dense
 from lionkit.student.encode import IGNORED, Encoded, label_audit
 from lionkit.student.model import Student
@@ -37,8 +36,6 @@ Pairs = Sequence[tuple[str, str]]
 Watch = Callable[[list[float], list[tuple[int, float]]], None]
 """Takes the losses by step so far, and (step, validation loss) by epoch; called every few seconds and at the end."""
 WATCH_SECONDS = 2.0
-BLANK = Encoded([0], [IGNORED])
-"""A row that teaches nothing: with it every process has equally many batches, and no row counts twice."""
 EAGER_LENGTH = 256
 """Up to this many tokens plain attention trains faster on a CPU than PyTorch's fused one."""
 
@@ -106,7 +103,7 @@ def train(
     if audit.problems:
         raise StudentError(f"nothing was trained: {audit}")
     _wrap(student, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
-    own_batch, own_steps = _share(batch_size, accumulation, ranks.processes())
+    own_batch, own_steps = share(batch_size, accumulation, ranks.processes())
     settings = {
         "learning_rate": learning_rate, "num_train_epochs": epochs, "per_device_train_batch_size": own_batch,
         "gradient_accumulation_steps": own_steps, "seed": seed,
@@ -117,7 +114,7 @@ def train(
     remedy = (
         f"batch_size ({batch_size}), max_length ({max_length}) or gradient_checkpointing ({gradient_checkpointing})"
     )
-    with resumable(out / "checkpoints", _fingerprint(student, rows, held, settings)) as last, explained(remedy):
+    with resumable(out / "checkpoints", fingerprint(student, rows, held, settings)) as last, explained(remedy):
         arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
         trainer = _StudentTrainer(student, arguments, rows, held, batch_size)
         state = _fit(student, trainer, last, patience, checkpoint_seconds, progress, watch)
@@ -130,17 +127,6 @@ def train(
         losses=losses, validation=[loss for _, loss in by_epoch],
         seconds=time.monotonic() - started, peak_memory=peak_memory(student.device),
     )  # fmt: skip
-
-
-def _share(batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
-    """(rows a device step, device steps an optimizer step) of each of several processes that share the rows."""
-    steps = math.gcd(accumulation, processes)
-    if batch_size % (processes // steps):
-        raise StudentError(
-            f"{processes} processes cannot share steps of batch_size {batch_size} x accumulation {accumulation} rows: "
-            f"make one of them a multiple of {processes}"
-        )
-    return batch_size // (processes // steps), accumulation // steps
 
 
 def _wrap(student: Student, *, rank: int, alpha: int, dropout: float, seed: int) -> None:
@@ -221,10 +207,9 @@ class _StudentTrainer(Trainer):
     """The Trainer with this module's loss, batches and validation loss."""
 
     def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], batch: int) -> None:
-        processes = ranks.processes()
-        rows = rows + [BLANK] * (-len(rows) % (args.per_device_train_batch_size * processes) if processes > 1 else 0)
-        held = held + [BLANK] * (-len(held) % (args.per_device_eval_batch_size * processes) if processes > 1 else 0)
-        super().__init__(student.model, args, collate(student), train_dataset=rows, eval_dataset=held)
+        rows = fill(rows, args.per_device_train_batch_size, ranks.processes())
+        held = fill(held, args.per_device_eval_batch_size, ranks.processes())
+        super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
         self.batch = batch
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole accumulated batch
         self.loss_is_scaled_for_ga = True
@@ -232,7 +217,7 @@ class _StudentTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         lengths = [len(row.input_ids) for row in self.train_dataset if row is not BLANK]
         blank = len(self.train_dataset) - len(lengths)
-        return _ByLength(lengths, self.batch, self.args.seed, lambda: int(self.state.epoch or 0), blank)
+        return ByLength(lengths, self.batch, self.args.seed, lambda: int(self.state.epoch or 0), blank)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -268,29 +253,6 @@ class _StudentTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-class _ByLength(torch.utils.data.Sampler[int]):
-    """Batches of similar length in random order: the rows are shuffled, sorted within groups of eight batches,
-    cut into batches, and the full ones shuffled. Depends on seed and epoch alone, so a resumed run sees the same.
-    Rows without a length, the `blank` last ones, come last."""
-
-    def __init__(self, lengths: list[int], batch: int, seed: int, epoch: Callable[[], int], blank: int = 0) -> None:
-        self.lengths, self.batch, self.seed, self.epoch, self.blank = lengths, batch, seed, epoch, blank
-
-    def __len__(self) -> int:
-        return len(self.lengths) + self.blank
-
-    def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self.seed} {self.epoch()}")
-        order = rng.sample(range(len(self.lengths)), len(self.lengths))
-        span = 8 * self.batch
-        for start in range(0, len(order), span):
-            order[start : start + span] = sorted(order[start : start + span], key=lambda i: -self.lengths[i])
-        batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        rest = batches.pop() if len(order) % self.batch else []
-        rng.shuffle(batches)
-        return iter([i for batch in (*batches, rest, range(len(self.lengths), len(self))) for i in batch])
 
 
 class _Watch(TrainerCallback):
@@ -343,31 +305,6 @@ def _fast(student: Student, longest: int) -> Iterator[None]:
             yield
         finally:
             base.set_attn_implementation(before)
-
-
-def collate(student: Student) -> Callable[[list[Encoded]], dict[str, torch.Tensor]]:
-    """Rows to tensors [batch, longest]: padded on the right, the padding masked and never a label."""
-    pad = student.tokenizer.pad_token_id
-
-    def stack(rows: list[Encoded]) -> dict[str, torch.Tensor]:
-        width = max(len(row.input_ids) for row in rows)
-        columns = {
-            "input_ids": [row.input_ids + [pad] * (width - len(row.input_ids)) for row in rows],
-            "attention_mask": [[1] * len(row.input_ids) + [0] * (width - len(row.input_ids)) for row in rows],
-            "labels": [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows],
-        }
-        return {name: torch.tensor(values) for name, values in columns.items()}
-
-    return stack
-
-
-def _fingerprint(student: Student, rows: list[Encoded], held: list[Encoded], settings: dict[str, Any]) -> str:
-    """A digest of everything that the trained weights depend on."""
-    digest = hashlib.blake2s(repr((student.base, student.quantize, student.dtype, rows, held, settings)).encode())
-    for name, parameter in student.model.named_parameters():
-        if "lora_" in name:
-            digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def peak_memory(device: torch.device) -> int:
