@@ -6,7 +6,9 @@ what the user can mend, and exits with 1.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,23 +21,31 @@ Name = Annotated[str, typer.Option("--run", help="name of the run; default: demo
 Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke, single_gpu or paper")]
 
 
+def _lead() -> AbstractContextManager[None]:
+    """Under `accelerate launch` the block is run by the first process alone; the others train along."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from lionkit import student
+
+    return student.lead()
+
+
 @app.command()
 def run(name: Name = "", preset: Preset = "") -> None:
     """Run all iterations, going on from wherever the run stands."""
     from lionkit import loop
     from lionkit.run import open_run
 
-    opened = open_run(name, preset=preset)
-    summary = loop.run_all(opened, loop.open_roles(opened))
-    loop.write_summary(opened)
-    print(table(summary))
+    with _lead():
+        opened = open_run(name, preset=preset)
+        summary = loop.run_all(opened, loop.open_roles(opened))
+        loop.write_summary(opened)
+        print(table(summary))
 
 
 @app.command()
 def notebooks(name: Name = "") -> None:
     """Run the notebooks in order, write their executed copies and pages, and show the result."""
-    import os
-
     from lionkit import loop, notebooks
     from lionkit.run import open_run, shown
 
@@ -101,12 +111,14 @@ def plan(name: Name = "") -> None:
 
 @app.command()
 def train(name: Name = "", iteration: int = 1) -> None:
-    """Run only the imitation stage of one iteration, on the pools that are there."""
+    """Run only the imitation stage of one iteration, on the pools that are there; under `accelerate launch`, on all
+    cards."""
     from lionkit import loop
     from lionkit.run import open_run, shown
 
-    opened = open_run(name)
-    print(f"Adapter: {shown(loop.imitate(opened, loop.open_roles(opened), iteration))}")
+    with _lead():
+        opened = open_run(name)
+        print(f"Adapter: {shown(loop.imitate(opened, loop.open_roles(opened), iteration))}")
 
 
 @app.command()

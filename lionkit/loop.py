@@ -134,8 +134,11 @@ def adapter_after(run: Run, iteration: int) -> Path | None:
     return None if iteration == 0 else run.require(iteration, "imitation") / "adapter"
 
 
-def imitate(run: Run, roles: Roles, iteration: int) -> Path:
-    """Fine-tune the student on the teacher's answers to the train pool (section 3.1). Returns the adapter's folder."""
+def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Path:
+    """Fine-tune the student on the teacher's answers to the train pool (section 3.1). Returns the adapter's folder.
+
+    `watch(losses, validation)` is called every few seconds of training, such as `plots.live_loss()`.
+    """
     config, train_pool = run.config, pools_for(run, iteration).train
     before = adapter_after(run, iteration - 1)
 
@@ -153,7 +156,9 @@ def imitate(run: Run, roles: Roles, iteration: int) -> Path:
         options = {name: getattr(config.student, name) for name in (
             "rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "accumulation", "max_length",
             "gradient_checkpointing")}  # fmt: skip
-        report = roles.student.train(student, pairs, out=folder / "adapter", seed=config.seed + iteration, **options)
+        report = roles.student.train(
+            student, pairs, out=folder / "adapter", seed=config.seed + iteration, watch=watch, **options
+        )
         roles.trained(folder / "adapter")
         records.write_text(folder / "losses.json", json.dumps(report.losses))
         return {"answers": len(responses), "usable": len(pairs), **report.counts()}

@@ -35,7 +35,7 @@ class Progress:
     def __enter__(self) -> Progress:
         if not self.shown:
             return self
-        if _in_kernel():
+        if in_kernel():
             from IPython.display import display
 
             self._handle = display(_Text(self._line()), display_id=True)
@@ -91,6 +91,7 @@ class _Text:
         return self.text
 
 
-def _in_kernel() -> bool:
+def in_kernel() -> bool:
+    """Whether this code runs in a notebook."""
     shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
     return shell is not None and getattr(shell, "kernel", None) is not None

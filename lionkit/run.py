@@ -13,13 +13,15 @@ half-filled by a kill is simply filled again (its calls are in the store, its tr
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +30,7 @@ from typing import Any
 from lionkit import config as settings
 from lionkit import records
 from lionkit.config import Config
-from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing
+from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing, StageStopped
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("pools", "imitation", "discrimination", "generation", "evaluation")
@@ -93,7 +95,7 @@ class Run:
         """Folder of the stage, made by `make(folder) -> counts` unless it is there already.
 
         `inputs` are records, settings or paths that the outcome depends on. Raises StageChanged where the stage
-        was finished from other inputs, or its files were altered since.
+        was finished from other inputs, or its files were altered since; StageStopped where another process is at it.
         """
         folder = self.folder(iteration, name)
         digests = {key: digest(value) for key, value in inputs.items()}
@@ -103,7 +105,8 @@ class Run:
         started = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            result = make(folder)
+            with _alone(folder):
+                result = make(folder)
         except OSError as error:
             raise records.disk_error(error, error.filename or folder) from None
         files = {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
@@ -140,6 +143,22 @@ class Run:
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
         return round(sum(stage["seconds"] for stage in self.provenance["stages"].values()), 1)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a stage's folder; the lock is the system's, so a killed process leaves none."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageStopped(
+                f"{shown(folder)} is being made by another notebook or process: let it finish, or stop it"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:

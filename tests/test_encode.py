@@ -1,13 +1,16 @@
-"""Encoding, to the token: what the model sees and what it learns from."""
+"""Encoding, to the token: what the model sees and what it learns from. Docstrings name the faults kept out."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
-from lionkit.student.encode import Encoded, encode, label_audit, problems
+from lionkit.student.batches import collate
+from lionkit.student.encode import TAGS, Encoded, encode, label_audit, problems
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,7 @@ def tokenizer(student_weights: Path) -> Any:
 
 
 def test_chat_ids_and_labels(tokenizer: Any) -> None:
+    """Prompt tokenised apart from the response, off-by-one mask: each id and label is written out here."""
     row = encode(tokenizer, "Add 2 and 3.", "5", template="chat", max_length=64)
     prompt = [1, 9690, 198, 2, 198, 1, 4093, 198, 7684, 216, 34, 284, 216, 35, 30, 2, 198, 1, 520, 9531, 198]
     assert row == Encoded([*prompt, 37, 2], [-100] * 21 + [37, 2])
@@ -27,6 +31,17 @@ def test_plain_ids_and_labels(tokenizer: Any) -> None:
     row = encode(tokenizer, "Add 2 and 3.", "5", template="plain", max_length=64)
     prompt = [3757, 20880, 42, 198, 7684, 216, 34, 284, 216, 35, 30, 198, 198, 3757, 14212, 42, 198]
     assert row == Encoded([*prompt, 37, 2], [-100] * 17 + [37, 2])
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_the_mask_begins_with_the_response_whatever_the_two_texts_are(tokenizer: Any, template: Any) -> None:
+    """Off-by-one mask: texts that a tokenizer would merge across the border, joined as text."""
+    for response in ("\n5", " 5", "\n\n", "Response:", "5"):
+        row = encode(tokenizer, "Add", response, template=template, max_length=64)
+        assert row is not None
+        learned = [label for label in row.labels if label != -100]
+        assert tokenizer.decode(learned) == response + "<|im_end|>"
+        assert row.labels == [-100] * (len(row.labels) - len(learned)) + row.input_ids[-len(learned) :]
 
 
 def test_a_long_prompt_loses_its_middle_and_keeps_the_response(tokenizer: Any) -> None:
@@ -39,6 +54,9 @@ def test_a_long_prompt_loses_its_middle_and_keeps_the_response(tokenizer: Any) -
 
 
 def test_truncation_that_would_remove_the_response_drops_the_row(tokenizer: Any) -> None:
+    """Truncation that removes the response, all labels -100: dropped and counted."""
+    _, audit = label_audit(tokenizer, [("Add.", "no " * 99), ("Add.", "5")], template="chat", max_length=32)
+    assert (audit.rows, audit.dropped) == (1, 1)
     assert encode(tokenizer, "Add 2 and 3.", "long answer " * 30, template="chat", max_length=32) is None
     assert encode(tokenizer, "x", "", template="chat", max_length=64) is None
 
@@ -50,10 +68,45 @@ def test_an_instruction_cannot_end_its_own_turn(tokenizer: Any) -> None:
 
 
 def test_the_real_end_is_learned_where_pad_is_eos(tokenizer: Any) -> None:
+    """pad = eos masked from the labels: the model never stops. Here the two are one token, and it is learned."""
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
     rows, audit = label_audit(tokenizer, [("Add 2 and 3.", "5"), ("x", "")], template="chat", max_length=64)
     assert [label for label in rows[0].labels if label != -100][-1] == tokenizer.eos_token_id
     assert (audit.rows, audit.dropped, audit.supervised, audit.problems) == (1, 1, 2, ())
-    assert "<mark>5</mark>" in audit._repr_html_()
+    batch = collate(tokenizer)([rows[0], Encoded([*rows[0].input_ids, 2], [-100] * 24)])
+    assert batch["labels"][0].tolist() == [*rows[0].labels, -100]  # the end is a label, the padding after it is none
+    assert batch["attention_mask"][0].tolist() == [1] * 23 + [0]
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_one_bos(tokenizer: Any, template: Any) -> None:
+    """Two BOS: one from the template's text, one from the tokenizer."""
+    doubling = copy.deepcopy(tokenizer)
+    doubling.bos_token = "<|endoftext|>"
+    doubling.chat_template = "{{ bos_token }}{{ bos_token }}{{ messages[-1]['content'] }}"
+    bos = doubling.bos_token_id
+    doubling._tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", bos)]
+    )
+    row = encode(doubling, "Add 2 and 3.", "5", template=template, max_length=64)
+    assert row is not None
+    assert row.input_ids[0] == bos
+    assert row.input_ids.count(bos) == 1
+
+
+def test_the_audit_shows_prompt_response_and_end(tokenizer: Any) -> None:
+    _, audit = label_audit(tokenizer, [("Say <b>hi</b>", "<script>ü</script>")], template="plain", max_length=64)
+    assert repr(audit).splitlines()[-1] == "[[<script>ü</script>]][[<|im_end|>]]"
+    page = audit._repr_html_()
+    for part, text in (
+        ("prompt", "Say &lt;b&gt;hi"),
+        ("response", "&lt;script&gt;ü&lt;/script&gt;<"),
+        ("end", "&lt;|im_end|&gt;<"),
+    ):
+        opening = f"<{TAGS[part]}>"  # type: ignore[index]
+        assert text in page[page.rindex(opening) :].removeprefix(opening)
+    assert "<script" not in page
+    assert "<b>" not in page
 
 
 def test_what_the_audit_condemns() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -44,6 +45,36 @@ def test_loss_by_step() -> None:
     [line] = plots.loss([3.0, 2.0, 1.5], label="iteration 1").get_lines()
     assert list(line.get_xdata()) == [1, 2, 3]
     assert list(line.get_ydata()) == [3.0, 2.0, 1.5]
+
+
+def test_validation_loss_stands_at_the_ends_of_the_epochs() -> None:
+    lines = plots.loss([3.0, 2.0, 1.5, 1.0], validation=[(2, 2.5), (4, 1.8)]).get_lines()
+    assert [list(lines[1].get_xdata()), list(lines[1].get_ydata())] == [[2, 4], [2.5, 1.8]]
+
+
+def test_the_live_plot_is_one_picture_that_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, bytes]] = []
+
+    class Handle:
+        def update(self, picture: Any) -> None:
+            shown.append(("update", picture.data))
+
+    def display(picture: Any, display_id: bool) -> Handle:
+        shown.append(("display", picture.data))
+        return Handle()
+
+    draw = plots.live_loss()
+    monkeypatch.setattr("IPython.display.display", display)
+    draw([3.0])
+    assert shown == []  # no notebook
+    monkeypatch.setattr(plots, "in_kernel", lambda: True)
+    draw([3.0])
+    draw([3.0, 2.0], [(2, 2.5)])
+    draw([3.0, 2.0], [(2, 2.5)])
+    assert [kind for kind, _ in shown] == ["display", "update", "update"]
+    assert shown[0][1] != shown[1][1] == shown[2][1]
+    assert shown[0][1].startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
 
 
 def test_given_axes_are_used_and_nothing_else_is_made() -> None:

@@ -44,7 +44,7 @@ def test_a_notebook_ends_with_a_line_that_has_no_timing(monkeypatch: pytest.Monk
         shown.append(repr(text))
         return Handle()
 
-    monkeypatch.setattr(progress, "_in_kernel", lambda: True)
+    monkeypatch.setattr(progress, "in_kernel", lambda: True)
     monkeypatch.setattr(progress, "NOTEBOOK_SECONDS", 0.0)
     monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
     with Progress(2, "referee", "replies") as bar:

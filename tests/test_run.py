@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lionkit import run as runs
-from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing
+from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing, StageStopped
 from lionkit.records import Instruction
 
 
@@ -64,6 +64,16 @@ def test_a_stage_cut_short_is_made_again_with_the_same_result(run: runs.Run) -> 
     assert not run.done(1, "imitation")
     run.stage(1, "imitation", {}, write("abc"))
     assert run.done(1, "imitation")
+
+
+def test_two_kernels_do_not_make_one_stage_at_once(run: runs.Run) -> None:
+    def make(folder: Path) -> dict[str, Any]:
+        with pytest.raises(StageStopped, match=r"imitation is being made by another notebook or process"):
+            run.stage(1, "imitation", {}, never)
+        return write("abc")(folder)
+
+    folder = run.stage(1, "imitation", {}, make)
+    assert sorted(p.name for p in folder.iterdir()) == ["done.json", "out.txt"]
 
 
 def test_full_disk_in_a_stage_is_one_line(run: runs.Run) -> None:

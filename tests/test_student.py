@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from safetensors.torch import load_file
 from lionkit import student
 from lionkit.errors import StudentError
 from lionkit.sandbox.families import seeds, solve
+from lionkit.student.model import choose_device, choose_dtype
 
+train_module = sys.modules["lionkit.student.train"]  # the package's name `train` is the function
 TEXTS = [i.text for i in seeds(16, 3)]
 PAIRS = [(text, solve(text)[1]) for text in TEXTS]  # type: ignore[index]
 Trained = tuple[student.Student, Path, Any]
@@ -69,7 +72,8 @@ def lora_gradients(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
     row = student.encode(tokenizer, *PAIRS[0], template="chat", max_length=96)
     assert row is not None
     model.zero_grad()
-    model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss.backward()
+    ids, labels = (torch.tensor([values], device=model.device) for values in (row.input_ids, row.labels))
+    model(input_ids=ids, labels=labels).loss.backward()
     return {n: p.grad.float().clone() for n, p in model.named_parameters() if "lora_" in n and p.grad is not None}
 
 
@@ -89,12 +93,15 @@ def with_lora(base: Any) -> Any:
     return model.train()
 
 
-def dequantised(weights: Path) -> Any:
+def dequantised(weights: Path, device: str) -> Any:
     """The same model with ordinary linear layers that hold the decoded 4-bit weights."""
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
-    packed, plain = (student.load(weights, quantize=q, dtype="float32").model for q in ("nf4", "none"))  # type: ignore[arg-type]
+    packed, plain = (
+        student.load(weights, quantize=q, dtype="float32", device=device).model
+        for q in ("nf4", "none")  # type: ignore[arg-type]
+    )
     layers = dict(plain.named_modules())
     for name, layer in packed.named_modules():
         if isinstance(layer, Linear4bit):
@@ -103,34 +110,52 @@ def dequantised(weights: Path) -> Any:
 
 
 @pytest.mark.parametrize("cured", [True, False])
-def test_gradients_agree_with_dequantised_weights_after_generating(student_weights: Path, cured: bool) -> None:
+def test_gradients_agree_with_dequantised_weights_after_generating(
+    student_weights: Path, cured: bool, device: str
+) -> None:
+    """A 4-bit model that has answered once trains on wrong gradients (bitsandbytes' packed kernel on CPUs)."""
     from bitsandbytes.nn import Linear4bit
 
-    if not cured and not torch.cpu.get_capabilities().get("avx512_bf16"):
-        return  # this processor does not show the fault that the cure is for
-    loaded = student.load(student_weights, dtype="float32")
+    if not cured and not (device == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16")):
+        return  # this device does not show the fault that the cure is for
+    loaded = student.load(student_weights, dtype="float32", device=device)
     for layer in loaded.model.modules():
         if isinstance(layer, Linear4bit) and not cured:
             layer.support_avx512bf16_for_cpu = True
-    reference = lora_gradients(with_lora(dequantised(student_weights)), loaded.tokenizer)
+    reference = lora_gradients(with_lora(dequantised(student_weights, device)), loaded.tokenizer)
     model = with_lora(loaded.model)
     if cured:
         assert worst_difference(lora_gradients(model, loaded.tokenizer), reference) < 0.05
     with torch.no_grad():
-        model.eval().generate(input_ids=torch.tensor([[1, 9690, 198]]), max_new_tokens=2)
+        model.eval().generate(input_ids=torch.tensor([[1, 9690, 198]], device=model.device), max_new_tokens=2)
     after = worst_difference(lora_gradients(model.train(), loaded.tokenizer), reference)
     assert (after < 0.05) == cured
 
 
-def test_batches_answer_as_one_by_one_in_fp32(student_weights: Path) -> None:
-    model = student.load(student_weights, quantize="none", dtype="float32")
+def test_batches_answer_as_one_by_one_in_fp32(
+    student_weights: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right padding in batch generation: the same batch padded on the right answers something else."""
+    model = student.load(student_weights, quantize="none", dtype="float32", device=device)
     batch = student.respond(model, TEXTS, max_new_tokens=8, batch_size=8, progress=False)
     single = [student.respond(model, [text], max_new_tokens=8, progress=False)[0] for text in TEXTS]
     assert batch == single
     assert [len(a.text) > 0 for a in batch].count(True) >= 15
+    right: Any = model.model.generate
+    pad = model.tokenizer.pad_token_id
+
+    def padded_on_the_right(input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any) -> Any:
+        for row, mask in zip(input_ids, attention_mask, strict=True):
+            row[:] = torch.cat([row[mask == 1], row[mask == 0].fill_(pad)])
+        return right(input_ids=input_ids, attention_mask=attention_mask.flip(1), **options)
+
+    monkeypatch.setattr(model.model, "generate", padded_on_the_right)
+    wrong = student.respond(model, TEXTS, max_new_tokens=8, batch_size=8, progress=False)
+    assert sum(a != b for a, b in zip(wrong, single)) >= 8
 
 
 def test_nothing_to_learn_from_is_refused(student_weights: Path, tmp_path: Path) -> None:
+    """All labels -100, so that the loss is 0 or NaN: refused before the first step."""
     model = student.load(student_weights)
     with pytest.raises(StudentError, match="no row is left"):
         student.train(model, [("x", "")], out=tmp_path, **SETTINGS)
@@ -142,3 +167,42 @@ def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(StudentError, match="there is no model") as caught:
         student.load(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "rank", "expected"),
+    [(True, False, "", "cuda:0"), (True, True, "3", "cuda:3"), (False, True, "", "mps"), (False, False, "1", "cpu")],
+)
+def test_the_device_is_the_fastest_there_is(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, rank: str, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert choose_device("auto") == torch.device(expected)
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_type_is_one_that_the_device_computes_in(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    """Bf16 assumed on a GPU without it: a card that only emulates bfloat16 gets float16, other devices float32."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: native)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native, "avx512_f": True})
+    chosen = [choose_dtype(torch.device(kind)) for kind in ("cuda", "mps", "cpu")]
+    assert chosen == ([torch.bfloat16] * 3 if native else [torch.float16, torch.float32, torch.float32])
+
+
+@pytest.mark.parametrize("kind", ["cpu", "mps", "cuda"])
+def test_the_paged_optimizer_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    monkeypatch.setattr(train_module, "TrainingArguments", SimpleNamespace)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        fake: Any = SimpleNamespace(device=torch.device(kind), dtype=dtype)
+        arguments = train_module._arguments(fake, tmp_path, False, True, {})
+        on_card = kind == "cuda"
+        assert arguments.optim == ("paged_adamw_8bit" if on_card else "adamw_torch")
+        assert (arguments.fp16, arguments.bf16) == (
+            on_card and dtype == torch.float16, on_card and dtype == torch.bfloat16)  # fmt: skip
+        assert arguments.use_cpu == (kind == "cpu")

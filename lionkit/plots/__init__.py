@@ -15,13 +15,14 @@ from lionkit.plots.discrimination import (
     tau_shift,
 )
 from lionkit.plots.generation import category_drift, novelty_histogram, rejections, seed_similarity
-from lionkit.plots.loop import loss, method, pool_sides, scores
+from lionkit.plots.loop import live_loss, loss, method, pool_sides, scores
 
 __all__ = [
     "agreement",
     "category_drift",
     "gap_histogram",
     "length_bias",
+    "live_loss",
     "loss",
     "method",
     "novelty_histogram",

@@ -5,13 +5,17 @@ Each takes a table or a list of numbers and returns the `Axes` it drew on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from lionkit.progress import in_kernel
 
 COLOURS = {"teacher": "#0072B2", "student": "#D55E00", "hard": "#D55E00", "easy": "#009E73", "undecided": "#999999"}
 """Okabe and Ito's palette, told apart by colour-blind readers."""
@@ -54,15 +58,49 @@ def method(ax: Axes | None = None) -> Axes:
     return ax
 
 
-def loss(losses: Sequence[float], ax: Axes | None = None, *, label: str = "") -> Axes:
-    """Training loss (nats per supervised token) by optimizer step."""
+def loss(
+    losses: Sequence[float],
+    ax: Axes | None = None,
+    *,
+    label: str = "",
+    validation: Sequence[tuple[int, float]] = (),
+) -> Axes:
+    """Training loss (nats per supervised token) by optimizer step, and (step, validation loss) where there is one."""
     ax = axes(ax)
     ax.plot(range(1, len(losses) + 1), losses, color=COLOURS["student"], label=label or None)
+    if validation:
+        ax.plot(*zip(*validation), color=COLOURS["teacher"], marker="o", label="validation")
+        label = label or "validation"
     ax.set(xlabel="optimizer step", ylabel="loss, nats per supervised token", title="Training loss")
     ax.grid(alpha=0.3)
     if label:
         ax.legend()
     return ax
+
+
+def live_loss() -> Callable[..., None]:
+    """What `loop.imitate` and `student.train` take as `watch`: draws `loss` in the cell and redraws it in place.
+
+    A saved notebook keeps the last drawing alone. Outside a notebook nothing is drawn.
+    """
+    handle: Any = None
+
+    def draw(losses: Sequence[float], validation: Sequence[tuple[int, float]] = ()) -> None:
+        nonlocal handle
+        if not in_kernel():
+            return
+        from IPython.display import Image, display
+
+        figure, png = Figure(figsize=(6.0, 3.6), layout="constrained"), BytesIO()
+        loss(losses, figure.subplots(), validation=validation)
+        figure.savefig(png)
+        picture = Image(png.getvalue())
+        if handle is None:
+            handle = display(picture, display_id=True)
+        else:
+            handle.update(picture)
+
+    return draw
 
 
 def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -1,13 +1,15 @@
 """What training leaves on disk: checkpoints to resume from, the finished adapter, and errors in plain words.
 
 A checkpoint is the Trainer's own folder. Its `trainer_state.json` is written last, so a folder without a
-readable one was cut short and is passed over. Nothing with a value that is not finite is ever written.
+readable one, or without every process's random state, was cut short and is passed over. Nothing with a value
+that is not finite is ever written.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
+import hashlib
 import json
 import os
 import shutil
@@ -16,28 +18,44 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from lionkit.errors import StudentError
 from lionkit.records import disk_error, write_text
+from lionkit.student import ranks
+from lionkit.student.encode import Encoded
 from lionkit.student.model import Student
 
 
+def fingerprint(student: Student, rows: list[Encoded], held: list[Encoded], settings: dict[str, Any]) -> str:
+    """A digest of everything that the trained weights depend on."""
+    digest = hashlib.blake2s(repr((student.base, student.quantize, student.dtype, rows, held, settings)).encode())
+    for name, parameter in student.model.named_parameters():
+        if "lora_" in name:
+            digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 @contextmanager
-def resumable(folder: Path, fingerprint: str) -> Iterator[str | None]:
+def resumable(folder: Path, made_from: str) -> Iterator[str | None]:
     """The newest whole checkpoint in `folder` that was made from the same inputs, or None. Gone when all went well."""
     mark = folder / "inputs.txt"
-    if not mark.is_file() or mark.read_text() != fingerprint:
+    if ranks.leads() and (not mark.is_file() or mark.read_text() != made_from):
         shutil.rmtree(folder, ignore_errors=True)
-        write_text(mark, fingerprint)
+        write_text(mark, made_from)
     whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    yield str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-    shutil.rmtree(folder, ignore_errors=True)
+    yield ranks.from_leader(str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None)
+    ranks.wait()
+    if ranks.leads():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_whole(checkpoint: Path) -> bool:
+    if len(list(checkpoint.glob("rng_state*.pth"))) != ranks.processes():
+        return False
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):

@@ -52,7 +52,7 @@ def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
 
 def _on_rows(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """x [..., in] as one matrix of rows: for a strided [batch, 1, in] PyTorch copies the head's weight per row."""
-    return F.linear(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
+    return F.linear(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
 
 
 def _decode(layer: Any, dtype: torch.dtype) -> torch.Tensor:

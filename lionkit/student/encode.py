@@ -11,11 +11,13 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import jinja2
 
 Template = Literal["chat", "plain"]
+Part = Literal["prompt", "response", "end"]
 IGNORED = -100
 SHORTEST_PROMPT = 8
 """Fewer prompt tokens than this say nothing about the task."""
@@ -78,7 +80,15 @@ def encode(tokenizer: Any, text: str, response: str, *, template: Template, max_
     return Encoded(prompt + answer, [IGNORED] * len(prompt) + answer, cut)
 
 
-@dataclass(frozen=True)
+TAGS: dict[Part, str] = {
+    "prompt": 'span style="color:#666"',
+    "response": 'mark style="background:#cce6f7;color:#003a5c"',
+    "end": 'mark style="background:#f7d4bd;color:#5c2700;font-weight:bold;border:1px solid"',
+}
+"""How each part of a row is shown. Where a page loses the styles, the marks are still there."""
+
+
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What training would see, counted. It may start when there are no `problems`."""
 
@@ -92,20 +102,25 @@ class Audit:
     supervised: int
     """Tokens with a label."""
     problems: tuple[str, ...]
-    example: tuple[tuple[str, bool], ...]
-    """The first row, token by token: (text, labelled)."""
+    example: tuple[tuple[Part, str], ...]
+    """The first row in its parts: (part, text)."""
 
     def __str__(self) -> str:
         share = self.supervised / max(self.tokens, 1)
         counts = f"{self.rows} rows ({self.template}), {self.tokens} tokens, {share:.0%} supervised"
         return "; ".join((f"{counts}, {self.cut} prompts cut, {self.dropped} rows dropped", *self.problems))
 
+    def __repr__(self) -> str:
+        """The counts and the first row as text, `[[` and `]]` around what is learned."""
+        return f"{self}\n" + "".join(text if part == "prompt" else f"[[{text}]]" for part, text in self.example)
+
     def _repr_html_(self) -> str:
-        """The counts, and the first row with its labelled tokens marked: a wrong mask is seen at a glance."""
-        row = "".join(
-            f"<mark>{html.escape(text)}</mark>" if labelled else html.escape(text) for text, labelled in self.example
+        """The counts, and the first row with its parts in colour: a wrong mask is seen at a glance."""
+        legend, row = (
+            "".join(f"<{TAGS[part]}>{html.escape(text)}</{TAGS[part].split()[0]}>" for part, text in parts)
+            for parts in ([(part, f" {part} ") for part in TAGS], self.example)
         )
-        return f'<p>{html.escape(str(self))}</p><pre style="white-space:pre-wrap">{row}</pre>'
+        return f'<p>{html.escape(str(self))}</p><p>{legend}</p><pre style="white-space:pre-wrap">{row}</pre>'
 
 
 def label_audit(
@@ -114,7 +129,6 @@ def label_audit(
     """Encode (instruction, response) pairs, and count what training depends on. Raises nothing."""
     encoded = [encode(tokenizer, text, response, template=template, max_length=max_length) for text, response in pairs]
     rows = [row for row in encoded if row is not None]
-    example = [(tokenizer.decode([i]), label != IGNORED) for r in rows[:1] for i, label in zip(r.input_ids, r.labels)]
     return rows, Audit(
         template=template,
         rows=len(rows),
@@ -123,8 +137,16 @@ def label_audit(
         tokens=sum(len(row.input_ids) for row in rows),
         supervised=sum(row.supervised for row in rows),
         problems=problems(rows, tokenizer.eos_token_id, tokenizer.bos_token_id),
-        example=tuple(example),
+        example=_parts(tokenizer, rows[0]) if rows else (),
     )
+
+
+def _parts(tokenizer: Any, row: Encoded) -> tuple[tuple[Part, str], ...]:
+    def part(pair: tuple[int, int]) -> Part:
+        return "prompt" if pair[1] == IGNORED else "end" if pair[0] == tokenizer.eos_token_id else "response"
+
+    runs = groupby(zip(row.input_ids, row.labels), part)
+    return tuple((name, tokenizer.decode([token for token, _ in pairs])) for name, pairs in runs)
 
 
 def problems(rows: Sequence[Encoded], eos: int | None, bos: int | None) -> tuple[str, ...]:

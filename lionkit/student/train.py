@@ -9,9 +9,7 @@ refusal to save anything that is not finite. Full fine-tuning is not covered.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,12 +25,17 @@ from transformers.trainer_callback import PrinterCallback
 
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
-from lionkit.student.checkpoint import explained, resumable, save_adapter
+from lionkit.student import ranks
+from lionkit.student.batches import BLANK, ByLength, collate, fill, share
+from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import dense
 from lionkit.student.encode import IGNORED, Encoded, label_audit
 from lionkit.student.model import Student
 
 Pairs = Sequence[tuple[str, str]]
+Watch = Callable[[list[float], list[tuple[int, float]]], None]
+"""Takes the losses by step so far, and (step, validation loss) by epoch; called every few seconds and at the end."""
+WATCH_SECONDS = 2.0
 EAGER_LENGTH = 256
 """Up to this many tokens plain attention trains faster on a CPU than PyTorch's fused one."""
 
@@ -63,6 +66,7 @@ class TrainReport:
         return {name: getattr(self, name) for name in names} | {"loss": round(sum(last) / len(last), 4)}
 
 
+@ranks.shared
 def train(
     student: Student,
     pairs: Pairs,
@@ -82,23 +86,27 @@ def train(
     patience: int | None = None,
     checkpoint_seconds: float = 120.0,
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> TrainReport:
     """Fine-tune on pairs and write the adapter to `out`; the student then answers with it.
 
     A student with an adapter goes on from it (rank, alpha and dropout are the adapter's own), another gets a
     LoRA on all linear layers. With `validation` pairs the loss on them is taken after each epoch and the best
     epoch is kept; `patience` epochs without gain end the training. Killed and called again with the same
-    arguments it resumes at the last checkpoint in `out`. Raises StudentError: nothing to train on, labels that
-    the audit condemns, a loss that is not finite, out of memory, disk full.
+    arguments it resumes at the last checkpoint in `out`. Within `lead()` the processes share each step of
+    `batch_size` x `accumulation` rows, so that their number changes the speed and not the result. Raises
+    StudentError: nothing to train on, labels that the audit condemns, a loss that is not finite, out of memory,
+    disk full.
     """
     rows, audit = label_audit(student.tokenizer, pairs, template=student.template, max_length=max_length)
     held, _ = label_audit(student.tokenizer, validation, template=student.template, max_length=max_length)
     if audit.problems:
         raise StudentError(f"nothing was trained: {audit}")
     _wrap(student, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
+    own_batch, own_steps = share(batch_size, accumulation, ranks.processes())
     settings = {
-        "learning_rate": learning_rate, "num_train_epochs": epochs, "per_device_train_batch_size": batch_size,
-        "gradient_accumulation_steps": accumulation, "seed": seed,
+        "learning_rate": learning_rate, "num_train_epochs": epochs, "per_device_train_batch_size": own_batch,
+        "gradient_accumulation_steps": own_steps, "seed": seed,
     }  # fmt: skip
     started = time.monotonic()
     if student.device.type == "cuda":
@@ -106,16 +114,17 @@ def train(
     remedy = (
         f"batch_size ({batch_size}), max_length ({max_length}) or gradient_checkpointing ({gradient_checkpointing})"
     )
-    with resumable(out / "checkpoints", _fingerprint(student, rows, held, settings)) as last, explained(remedy):
+    with resumable(out / "checkpoints", fingerprint(student, rows, held, settings)) as last, explained(remedy):
         arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
-        state = _fit(student, rows, held, arguments, last, patience, checkpoint_seconds, progress)
-        if state.is_world_process_zero:
+        trainer = _StudentTrainer(student, arguments, rows, held, batch_size)
+        state = _fit(student, trainer, last, patience, checkpoint_seconds, progress, watch)
+        if ranks.leads():
             save_adapter(student, out)
+    losses, by_epoch = _history(state)
     return TrainReport(
         rows=audit.rows, dropped=audit.dropped, cut=audit.cut, tokens=audit.tokens,
         supervised_tokens=audit.supervised, steps=state.global_step, template=student.template,
-        losses=[entry["loss"] for entry in state.log_history if "loss" in entry],
-        validation=[entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry],
+        losses=losses, validation=[loss for _, loss in by_epoch],
         seconds=time.monotonic() - started, peak_memory=peak_memory(student.device),
     )  # fmt: skip
 
@@ -171,24 +180,23 @@ def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bo
 
 def _fit(
     student: Student,
-    rows: list[Encoded],
-    held: list[Encoded],
-    arguments: Any,
+    trainer: _StudentTrainer,
     last: str | None,
     patience: int | None,
     checkpoint_seconds: float,
     progress: bool,
+    watch: Watch | None,
 ) -> Any:
     """Run the Trainer from checkpoint `last`, or from the start; returns its state."""
-    trainer = _StudentTrainer(student.model, arguments, collate(student), train_dataset=rows, eval_dataset=held)
     trainer.remove_callback(PrinterCallback)
+    arguments = trainer.args
     steps = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
     with (
         Progress(steps * int(arguments.num_train_epochs), "training", "steps", shown=progress) as bar,
-        _fast(student, max(len(row.input_ids) for row in rows)),
+        _fast(student, max(len(row.input_ids) for row in trainer.train_dataset)),
     ):
-        trainer.add_callback(_Watch(bar, checkpoint_seconds))
-        if held and patience:
+        trainer.add_callback(_Watch(bar, checkpoint_seconds, watch))
+        if trainer.eval_dataset and patience:
             trainer.add_callback(EarlyStoppingCallback(patience))
         trainer.train(resume_from_checkpoint=last)
     student.model.eval()
@@ -198,14 +206,18 @@ def _fit(
 class _StudentTrainer(Trainer):
     """The Trainer with this module's loss, batches and validation loss."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], batch: int) -> None:
+        rows = fill(rows, args.per_device_train_batch_size, ranks.processes())
+        held = fill(held, args.per_device_eval_batch_size, ranks.processes())
+        super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
+        self.batch = batch
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole accumulated batch
         self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        lengths = [len(row.input_ids) for row in self.train_dataset]
-        return _ByLength(lengths, self.args.train_batch_size, self.args.seed, lambda: int(self.state.epoch or 0))
+        lengths = [len(row.input_ids) for row in self.train_dataset if row is not BLANK]
+        blank = len(self.train_dataset) - len(lengths)
+        return ByLength(lengths, self.batch, self.args.seed, lambda: int(self.state.epoch or 0), blank)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -235,45 +247,27 @@ class _StudentTrainer(Trainer):
         self.model.eval()
         with torch.no_grad():
             losses = [self._token_losses(self.model, self._prepare_inputs(b)) for b in self.get_eval_dataloader()]
-        metrics = {"eval_loss": torch.cat(losses).mean().item()}
+        own = torch.cat(losses)
+        total, count = self.accelerator.reduce(torch.stack([own.sum(), own.new_tensor(len(own))])).tolist()
+        metrics = {"eval_loss": total / count}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-class _ByLength(torch.utils.data.Sampler[int]):
-    """Batches of similar length in random order: the rows are shuffled, sorted within groups of eight batches,
-    cut into batches, and the full ones shuffled. Depends on seed and epoch alone, so a resumed run sees the same."""
-
-    def __init__(self, lengths: list[int], batch: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self.seed} {self.epoch()}")
-        order = rng.sample(range(len(self)), len(self))
-        span = 8 * self.batch
-        for start in range(0, len(order), span):
-            order[start : start + span] = sorted(order[start : start + span], key=lambda i: -self.lengths[i])
-        batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        rest = batches.pop() if len(order) % self.batch else []
-        rng.shuffle(batches)
-        return iter([i for batch in (*batches, rest) for i in batch])
-
-
 class _Watch(TrainerCallback):
-    """Moves the bar, saves a checkpoint every so many seconds, stops at a loss or gradient that is not finite."""
+    """Moves the bar and the live plot, saves every so many seconds, stops at a loss or gradient that is not finite."""
 
-    def __init__(self, bar: Progress, checkpoint_seconds: float) -> None:
-        self.bar, self.every, self.saved = bar, checkpoint_seconds, time.monotonic()
+    def __init__(self, bar: Progress, checkpoint_seconds: float, watch: Watch | None) -> None:
+        self.bar, self.every, self.watch = bar, checkpoint_seconds, watch
+        self.saved = self.watched = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps:
+        due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
+        if ranks.from_leader(due):
             control.should_save, self.saved = True, time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -284,6 +278,19 @@ class _Watch(TrainerCallback):
                 f"the loss is {logs['loss']} at step {state.global_step}: nothing was saved; lower learning_rate"
             )
         self.bar.update(1, loss=f"{logs['loss']:.3f}")
+        if time.monotonic() - self.watched >= WATCH_SECONDS:
+            self.on_train_end(args, state, control)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.watch is not None:
+            self.watch(*_history(state))
+        self.watched = time.monotonic()
+
+
+def _history(state: Any) -> tuple[list[float], list[tuple[int, float]]]:
+    """Losses by optimizer step, and (step, validation loss) by epoch."""
+    log = state.log_history
+    return [e["loss"] for e in log if "loss" in e], [(e["step"], e["eval_loss"]) for e in log if "eval_loss" in e]
 
 
 @contextmanager
@@ -298,31 +305,6 @@ def _fast(student: Student, longest: int) -> Iterator[None]:
             yield
         finally:
             base.set_attn_implementation(before)
-
-
-def collate(student: Student) -> Callable[[list[Encoded]], dict[str, torch.Tensor]]:
-    """Rows to tensors [batch, longest]: padded on the right, the padding masked and never a label."""
-    pad = student.tokenizer.pad_token_id
-
-    def stack(rows: list[Encoded]) -> dict[str, torch.Tensor]:
-        width = max(len(row.input_ids) for row in rows)
-        columns = {
-            "input_ids": [row.input_ids + [pad] * (width - len(row.input_ids)) for row in rows],
-            "attention_mask": [[1] * len(row.input_ids) + [0] * (width - len(row.input_ids)) for row in rows],
-            "labels": [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows],
-        }
-        return {name: torch.tensor(values) for name, values in columns.items()}
-
-    return stack
-
-
-def _fingerprint(student: Student, rows: list[Encoded], held: list[Encoded], settings: dict[str, Any]) -> str:
-    """A digest of everything that the trained weights depend on."""
-    digest = hashlib.blake2s(repr((student.base, student.quantize, student.dtype, rows, held, settings)).encode())
-    for name, parameter in student.model.named_parameters():
-        if "lora_" in name:
-            digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def peak_memory(device: torch.device) -> int:

@@ -64,6 +64,11 @@ def test_runs_and_shows_something(executed: dict[str, Any], name: str) -> None:
     assert re.search(r"<script[^>]+src=.http", page) is None  # the page needs no network
 
 
+def test_the_live_plot_leaves_one_figure(executed: dict[str, Any]) -> None:
+    [cell] = [c for c in nbformat.read(executed["copies"]["02_imitation"], 4).cells if "live_loss" in c.source]
+    assert [output.output_type for output in cell.outputs if "image/png" in output.get("data", {})] == ["display_data"]
+
+
 def test_summary_of_the_run(executed: dict[str, Any]) -> None:
     rows, config = executed["summary"]["iterations"], executed["run"].config
     assert [row["iteration"] for row in rows] == list(range(config.iterations + 1))
