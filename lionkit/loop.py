@@ -147,6 +147,7 @@ def imitate(run: Run, roles: Roles, iteration: int) -> Path:
             "gradient_checkpointing")}  # fmt: skip
         report = roles.student.train(student, pairs, out=folder / "adapter", seed=config.seed + iteration, **options)
         roles.trained(folder / "adapter")
+        run.note(iteration, "imitation", peak_memory=report.peak_memory)
         records.write_text(folder / "losses.json", json.dumps(report.losses))
         return {"answers": len(responses), "usable": len(pairs), **report.counts()}
 

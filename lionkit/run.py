@@ -107,7 +107,7 @@ class Run:
             raise records.disk_error(error, error.filename or folder) from None
         files = {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
         done = {"stage": name, "iteration": iteration, "inputs": digests, "files": files, "result": result}
-        self._note(f"iteration-{iteration:02d}/{name}", round(time.monotonic() - started, 1), result)
+        self.note(iteration, name, seconds=round(time.monotonic() - started, 1), **result)
         records.write_text(folder / "done.json", json.dumps(done, indent=1))
         return folder
 
@@ -124,18 +124,24 @@ class Run:
                 raise StageChanged(f"{shown(folder / name)} is missing or was altered after the stage finished: "
                                    f"delete {shown(folder)} to make it anew (stored replies are reused)")  # fmt: skip
 
-    def _note(self, stage: str, seconds: float, result: dict[str, Any]) -> None:
+    def note(self, iteration: int, stage: str, **values: Any) -> None:
+        """Add to what provenance.json says of a stage: what no two runs have in common goes there only."""
+        provenance = self.provenance or {"seed": self.config.seed, **surroundings()}
+        stages = provenance.setdefault("stages", {})
+        stages.setdefault(f"iteration-{iteration:02d}/{stage}", {}).update(values)
+        records.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What provenance.json says so far."""
         path = self.path / "provenance.json"
-        provenance = _read_json(path) if path.is_file() else {"seed": self.config.seed, **surroundings()}
-        provenance.setdefault("stages", {})[stage] = {"seconds": seconds, **result}
-        records.write_text(path, json.dumps(provenance, indent=1))
+        return _read_json(path) if path.is_file() else {}
 
     @property
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
-        path = self.path / "provenance.json"
-        stages = _read_json(path).get("stages", {}) if path.is_file() else {}
-        return round(sum(stage["seconds"] for stage in stages.values()), 1)
+        stages = self.provenance.get("stages", {})
+        return round(sum(stage.get("seconds", 0) for stage in stages.values()), 1)
 
 
 def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:
