@@ -9,6 +9,7 @@ Calls are counted from the settings; tokens assume replies at `REPLY` tokens, so
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ def memory(model: Any, config: Config, *, device: str | None = None) -> pd.DataF
     `model`: name, hub id, folder, or a transformers configuration; `device`: `cpu` (the process) or `cuda` (the card),
     None is what is there. Raises StudentError where the configuration cannot be had or is no causal language model's.
     """
-    parts = _parts(_shape(model), config.student, _device(device), config.student.batch_size)
+    parts = _parts(_shape(model), config.student, device or here(), config.student.batch_size)
     table = pd.DataFrame({"part": list(parts), "bytes": list(parts.values())})
     table.loc[len(table)] = ["total", sum(parts.values())]
     return table.assign(GiB=(table["bytes"] / 2**30).round(2))
@@ -88,7 +89,7 @@ def memory(model: Any, config: Config, *, device: str | None = None) -> pd.DataF
 
 def largest_batch(model: Any, config: Config, memory_bytes: int, *, device: str | None = None) -> int:
     """The most rows of `max_length` a device step can have within `memory_bytes` (4096 is not exceeded); 0: none."""
-    shape, place = _shape(model), _device(device)
+    shape, place = _shape(model), device or here()
     return bisect_right(
         range(1, 4097), memory_bytes, key=lambda batch: sum(_parts(shape, config.student, place, batch).values())
     )
@@ -129,10 +130,20 @@ def _parts(shape: Shape, student: StudentConfig, device: str, batch: int) -> dic
     }
 
 
-def _device(device: str | None) -> str:
+def here() -> str:
+    """The kind of device that this machine would train on."""
     from lionkit.student.model import choose_device
 
-    return device or choose_device("auto").type
+    return choose_device("auto").type
+
+
+def room(device: str) -> int:
+    """Bytes of memory in all: the card's, else the machine's."""
+    import torch
+
+    if device == "cuda" and torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _shape(model: Any) -> Shape:

@@ -51,3 +51,20 @@ def student_weights() -> Path:
         return weights.fetch()
     except StudentError as error:
         pytest.skip(str(error))
+
+
+def make_byte_tokenizer() -> Any:
+    """One token a byte, without a chat template: nothing to download."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    symbols = ["<pad>", "<bos>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Any:
+    """Its 259 ids start with pad, bos and eos."""
+    return make_byte_tokenizer()

@@ -240,6 +240,9 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     """Memory and speed of QLoRA on a LLaMA-7B at length 1024, batch 1, with gradient checkpointing."""
     from transformers import LlamaConfig
 
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from conftest import make_byte_tokenizer
+
     on_gpu = torch.cuda.is_available()
     shape: dict[str, Any] = {} if on_gpu else {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2,
                                                "num_attention_heads": 4}  # fmt: skip
@@ -250,7 +253,7 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     started = time.monotonic()
     network = random_network(config, device, dtype)
     print(f"gpu: built in {time.monotonic() - started:.0f} s", flush=True)
-    model = student.Student(network, byte_tokenizer(), "plain", device, "random", folder, "nf4", dtype)
+    model = student.Student(network, make_byte_tokenizer(), "plain", device, "random", folder, "nf4", dtype)
     draw = random.Random(0)
     text = "".join(draw.choices("abcdefgh ", k=12_000))
     pairs = [(text[n : n + 370], text[n + 370 : n + 980]) for n in range(0, 12_000, 1000)]
@@ -290,17 +293,6 @@ def random_network(config: Any, device: torch.device, dtype: torch.dtype) -> Any
         network.model.rotary_emb = type(network.model.rotary_emb)(config)
     network.is_loaded_in_4bit = True  # peft asks this
     return network.eval()
-
-
-def byte_tokenizer() -> Any:
-    """One token a byte: nothing to download, and a row has as many tokens as it has characters."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    symbols = ["<pad>", "<bos>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(symbols)}, []))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
 
 
 if __name__ == "__main__":
