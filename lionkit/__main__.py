@@ -94,19 +94,28 @@ def status(name: Name = "") -> None:
 
 
 @app.command()
-def plan(name: Name = "") -> None:
-    """Show what a run will take: calls and tokens by role, and the memory of the student."""
+def plan(
+    name: Name = "",
+    device: Annotated[str, typer.Option(help="cpu or cuda; default: what is here")] = "",
+    gib: Annotated[float, typer.Option(help="memory to fit into, in GiB; default: this machine's")] = 0.0,
+) -> None:
+    """Show what a run will take: calls and tokens by role, the student's memory, and what was measured so far."""
     from lionkit import plan
     from lionkit.run import open_run
 
-    config = open_run(name).config
+    opened = open_run(name)
+    config, student = opened.config, opened.config.student
     print("\nCalls (a rough guide; stored replies are not asked again):")
     print(plan.calls(config).to_string(index=False, na_rep="-"))
-    print(
-        f"\nMemory to train {config.student.model}, batch {config.student.batch_size}, "
-        f"length {config.student.max_length}:"
-    )
-    print(plan.memory(config.student.model, config).to_string(index=False))
+    place = device or plan.here()
+    room = int(gib * 2**30) or plan.room(place)
+    print(f"\nMemory on {place} to train {student.model}, batch {student.batch_size}, length {student.max_length}:")
+    print(plan.memory(student.model, config, device=place).to_string(index=False))
+    largest = plan.largest_batch(student.model, config, room, device=place)
+    print(f"Largest batch in {room / 2**30:.1f} GiB: {largest or 'none fits'}")
+    for stage, values in opened.provenance.get("stages", {}).items():
+        if "peak_memory" in values:
+            print(f"Measured in {stage}: {values['peak_memory'] / 2**30:.2f} GiB")
 
 
 @app.command()

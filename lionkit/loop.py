@@ -160,6 +160,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
             student, pairs, out=folder / "adapter", seed=config.seed + iteration, watch=watch, **options
         )
         roles.trained(folder / "adapter")
+        run.note(iteration, "imitation", peak_memory=report.peak_memory)
         records.write_text(folder / "losses.json", json.dumps(report.losses))
         return {"answers": len(responses), "usable": len(pairs), **report.counts()}
 

@@ -1,17 +1,22 @@
 """What a run will take, before anything is loaded or paid: calls and tokens by role, memory of the student.
 
-Memory is arithmetic on a model's configuration (QLoRA, arXiv 2305.14314): weights, adapters, optimizer,
-activations, logits. It leaves out the CUDA context and fragmentation, and is not yet fitted to measurements.
+Memory is arithmetic (QLoRA, arXiv 2305.14314) on a model built without storage on PyTorch's meta device, so the
+weights are exact for every architecture. Activations are those of a Llama-like decoder block with gated MLP;
+mixtures of experts and state-space models keep others, which are not covered, nor are several cards, nor the
+weights' file while it is read (its pages give way). `tests/bench/student.py memory` holds it against measurements.
 Calls are counted from the settings; tokens assume replies at `REPLY` tokens, so a pilot of a few calls is better.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from bisect import bisect_right
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lionkit.config import Config
+from lionkit.config import Config, StudentConfig
 from lionkit.errors import StudentError
 
 REPLY = {"teacher": 200, "referee": 150, "generator": 80}
@@ -20,6 +25,12 @@ PROMPT = {"teacher": 40, "referee": 700, "generator": 180}
 """Tokens of a typical prompt, answers included."""
 NF4_BYTES = 0.5 + 0.127 / 8
 """Bytes a weight in NF4 with double quantisation (QLoRA paper, section 3)."""
+LABELLED = 0.6
+"""Share of a full batch's tokens that have labels."""
+PROCESS_BYTES = 530 * 2**20
+"""What is there before a weight is: Python with torch, transformers, peft (measured), or a CUDA context (typical)."""
+SLACK = 0.3
+"""Freed blocks that glibc keeps while a CPU trains, over activations and logits (measured: 0.25 to 0.34)."""
 
 
 def calls(config: Config) -> pd.DataFrame:
@@ -45,47 +56,127 @@ def calls(config: Config) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def memory(model: Any, config: Config) -> pd.DataFrame:
-    """Bytes to train a student, one row a part. `model`: name, hub id, folder, or a transformers configuration.
+class Shape(NamedTuple):
+    """What the memory of a model depends on."""
 
-    Raises StudentError where the configuration cannot be had.
+    linear: int
+    """Weights of all linear layers but the output head: quantised, and adapted."""
+    other: int
+    """All other weights: embeddings, head, norms."""
+    adapter: int
+    """LoRA weights per unit of rank."""
+    largest: int
+    """Weights of the largest linear layer."""
+    hidden: int
+    inner: int
+    """Width of the MLP."""
+    layers: int
+    heads: int
+    vocab: int
+
+
+def memory(model: Any, config: Config, *, device: str | None = None) -> pd.DataFrame:
+    """Bytes to train a student at its longest rows, one row a part and their total.
+
+    `model`: name, hub id, folder, or a transformers configuration; `device`: `cpu` (the process) or `cuda` (the card),
+    None is what is there. Raises StudentError where the configuration cannot be had or is no causal language model's.
     """
-    student, shape = config.student, _shape(model)
-    hidden, layers = shape.hidden_size, shape.num_hidden_layers
-    kv = (
-        hidden * (getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads) // shape.num_attention_heads
-    )
-    linears = [(hidden, hidden), (hidden, kv), (hidden, kv), (hidden, hidden), *[(hidden, shape.intermediate_size)] * 3]
-    matrices = layers * sum(a * b for a, b in linears)
-    adapters = layers * student.rank * sum(a + b for a, b in linears)
-    embeddings = shape.vocab_size * hidden * (1 if shape.tie_word_embeddings else 2)
-    tokens = student.batch_size * student.max_length
-    per_layer = 2 * tokens * (hidden if student.gradient_checkpointing else 10 * hidden + 4 * shape.intermediate_size)
-    one_layer = 2 * tokens * (10 * hidden + 4 * shape.intermediate_size) if student.gradient_checkpointing else 0
-    rows = {
-        "weights": matrices * (NF4_BYTES if student.quantize == "nf4" else 2) + embeddings * 2,
-        "adapters and gradients": adapters * 8,
-        "optimizer": adapters * 2,
-        "activations": layers * per_layer + one_layer,
-        "logits": tokens * shape.vocab_size * 6 / 2,  # about half of the tokens have labels, in 16 and in 32 bits
-    }
-    table = pd.DataFrame({"part": list(rows), "bytes": [int(value) for value in rows.values()]})
-    table.loc[len(table)] = ["total", int(table["bytes"].sum())]
+    parts = _parts(_shape(model), config.student, device or here(), config.student.batch_size)
+    table = pd.DataFrame({"part": list(parts), "bytes": list(parts.values())})
+    table.loc[len(table)] = ["total", sum(parts.values())]
     return table.assign(GiB=(table["bytes"] / 2**30).round(2))
 
 
-def _shape(model: Any) -> Any:
-    if not isinstance(model, str):
-        return model
-    from transformers import AutoConfig
+def largest_batch(model: Any, config: Config, memory_bytes: int, *, device: str | None = None) -> int:
+    """The most rows of `max_length` a device step can have within `memory_bytes` (4096 is not exceeded); 0: none."""
+    shape, place = _shape(model), device or here()
+    return bisect_right(
+        range(1, 4097), memory_bytes, key=lambda batch: sum(_parts(shape, config.student, place, batch).values())
+    )
 
-    from lionkit.sandbox import weights
+
+def _parts(shape: Shape, student: StudentConfig, device: str, batch: int) -> dict[str, int]:
+    import torch
+
+    from lionkit.student.dense import LIMIT
+    from lionkit.student.model import choose_dtype
+    from lionkit.student.train import EAGER_LENGTH
+
+    size = choose_dtype(torch.device(device)).itemsize if device == "cpu" else 2
+    tokens, adapters = batch * student.max_length, student.rank * shape.adapter
+    nf4 = student.quantize == "nf4"
+    dense = nf4 and device == "cpu" and shape.linear <= LIMIT
+    # Saved for backward by one layer, a token: both norms' float32 inputs; their outputs, q, k, v and the attention's
+    # output; gate, its activation, up and their product. Plain attention adds its weights, in 32 bits and rounded.
+    layer = 8 * shape.hidden + size * (6 * shape.hidden + 4 * shape.inner)
+    if device == "cpu" and student.max_length <= EAGER_LENGTH:
+        layer += shape.heads * student.max_length * (4 if size == 4 else 4 + size)
+    else:
+        layer += size * shape.hidden
+    logits = int(tokens * LABELLED) * shape.vocab * 12  # log-probabilities, their gradient and the logits', in 32 bits
+    if student.gradient_checkpointing:  # a layer is computed again only after the logits are gone
+        kept, at_work = shape.layers * size * shape.hidden * tokens, max(logits, layer * tokens)
+    else:
+        kept, at_work = shape.layers * layer * tokens, logits
+    return {
+        "Python and libraries" if device == "cpu" else "CUDA context": PROCESS_BYTES,
+        "weights": int(shape.linear * (NF4_BYTES if nf4 else size)) + shape.other * size,
+        "decoded weights": (shape.linear if dense else 2 * shape.largest if nf4 else 0) * size,
+        "adapters and gradients": adapters * (8 + (size if size < 4 else 0)),  # 32 bits, and a copy to multiply by
+        "optimizer": adapters * (2 if device == "cuda" else 8),  # paged 8-bit AdamW, or AdamW
+        "activations": kept,
+        "logits, or a layer again": at_work,
+        "allocator": int(SLACK * (kept + at_work)) if device == "cpu" else 0,
+    }
+
+
+def here() -> str:
+    """The kind of device that this machine would train on."""
+    from lionkit.student.model import choose_device
+
+    return choose_device("auto").type
+
+
+def room(device: str) -> int:
+    """Bytes of memory in all: the card's, else the machine's."""
+    import torch
+
+    if device == "cuda" and torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _shape(model: Any) -> Shape:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    from lionkit.student.model import resolve
 
     try:
-        source = weights.fetch() if model == weights.NAME else model
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0][:160]
+        if isinstance(model, (str, Path)):
+            model = AutoConfig.from_pretrained(resolve(model)[1], trust_remote_code=False)
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(model, trust_remote_code=False)
+        text, head = model.get_text_config(), network.get_output_embeddings()
+        linears = [m.weight for m in network.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
+        linear = sum(weight.numel() for weight in linears)
+        return Shape(
+            linear=linear,
+            other=sum(p.numel() for p in network.parameters()) - linear,
+            adapter=sum(sum(weight.shape) for weight in linears),
+            largest=max(weight.numel() for weight in linears),
+            hidden=text.hidden_size,
+            inner=max(max(weight.shape) for weight in linears),
+            layers=text.num_hidden_layers,
+            heads=text.num_attention_heads or 0,
+            vocab=text.vocab_size,
+        )
+    except StudentError:
+        raise
+    except Exception as error:  # the code of any of transformers' models, on settings from anywhere
+        name = model if isinstance(model, (str, Path)) else type(model).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise StudentError(
-            f"no configuration for {model} ({reason}): give a folder, or a hub id and a network"
+            f"no plan for {name} ({reason}): give a causal language model's folder, or its hub id and a network"
         ) from None

@@ -13,7 +13,6 @@ half-filled by a kill is simply filled again (its calls are in the store, its tr
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lionkit import config as settings
 from lionkit import records
@@ -111,7 +112,7 @@ class Run:
             raise records.disk_error(error, error.filename or folder) from None
         files = {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
         done = {"stage": name, "iteration": iteration, "inputs": digests, "files": files, "result": result}
-        self._note(f"iteration-{iteration:02d}/{name}", round(time.monotonic() - started, 1), result)
+        self.note(iteration, name, seconds=round(time.monotonic() - started, 1), **result)
         records.write_text(folder / "done.json", json.dumps(done, indent=1))
         return folder
 
@@ -128,9 +129,10 @@ class Run:
                 raise StageChanged(f"{shown(folder / name)} is missing or was altered after the stage finished: "
                                    f"delete {shown(folder)} to make it anew (stored replies are reused)")  # fmt: skip
 
-    def _note(self, stage: str, seconds: float, result: dict[str, Any]) -> None:
+    def note(self, iteration: int, stage: str, **values: Any) -> None:
+        """Add to what provenance.json says of a stage: what no two runs have in common goes there only."""
         provenance = self.provenance
-        provenance["stages"][stage] = {"seconds": seconds, **result}
+        provenance["stages"].setdefault(f"iteration-{iteration:02d}/{stage}", {}).update(values)
         records.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
 
     @property
@@ -142,23 +144,23 @@ class Run:
     @property
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
-        return round(sum(stage["seconds"] for stage in self.provenance["stages"].values()), 1)
+        return round(sum(stage.get("seconds", 0) for stage in self.provenance["stages"].values()), 1)
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a stage's folder; the lock is the system's, so a killed process leaves none."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Keeps other processes out of a stage's folder; the system frees a killed process's lock."""
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageStopped(
-                f"{shown(folder)} is being made by another notebook or process: let it finish, or stop it"
-            ) from None
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StageStopped(
+            f"{shown(folder)} is being made by another notebook or process: let it finish, or stop it"
+        ) from None
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:

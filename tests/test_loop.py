@@ -22,6 +22,7 @@ from lionkit.sandbox.families import solve
 class RoteReport:
     rows: int
     losses: tuple[float, ...] = (1.0,)
+    peak_memory: int = 2**30
 
     def counts(self) -> dict[str, Any]:
         return {"rows": self.rows}

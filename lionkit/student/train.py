@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class TrainReport:
     """Validation loss per response token, by epoch."""
     seconds: float = 0.0
     peak_memory: int = 0
-    """Bytes: of the device on CUDA, else of this process, since it began."""
+    """Most bytes during training: of tensors on CUDA, else of this whole process."""
 
     def counts(self) -> dict[str, Any]:
         names = ("rows", "dropped", "cut", "tokens", "supervised_tokens", "steps", "template")
@@ -109,8 +109,7 @@ def train(
         "gradient_accumulation_steps": own_steps, "seed": seed,
     }  # fmt: skip
     started = time.monotonic()
-    if student.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(student.device)
+    _reset_peak(student.device)
     remedy = (
         f"batch_size ({batch_size}), max_length ({max_length}) or gradient_checkpointing ({gradient_checkpointing})"
     )
@@ -307,8 +306,15 @@ def _fast(student: Student, longest: int) -> Iterator[None]:
             base.set_attn_implementation(before)
 
 
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # only Linux forgets a process's peak; elsewhere it is the one since the process began
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: tensors on CUDA since training began, else the process since it began (0: unknown)."""
+    """Most bytes held since the peak was last reset: tensors on CUDA, else the whole process (0: unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
