@@ -107,13 +107,15 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _alone(folder):
+                if self.done(iteration, name):  # by another process, since the look above
+                    return self.stage(iteration, name, inputs, make)
                 result = make(folder)
+                files = {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+                done = {"stage": name, "iteration": iteration, "inputs": digests, "files": files, "result": result}
+                self.note(iteration, name, seconds=round(time.monotonic() - started, 1), **result)
+                records.write_text(folder / "done.json", json.dumps(done, indent=1))
         except OSError as error:
             raise records.disk_error(error, error.filename or folder) from None
-        files = {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
-        done = {"stage": name, "iteration": iteration, "inputs": digests, "files": files, "result": result}
-        self.note(iteration, name, seconds=round(time.monotonic() - started, 1), **result)
-        records.write_text(folder / "done.json", json.dumps(done, indent=1))
         return folder
 
     def _check(self, folder: Path, digests: dict[str, str]) -> None:
