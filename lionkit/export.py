@@ -24,30 +24,30 @@ def export(instructions: Sequence[Instruction], path: str | Path) -> Path:
     folder (needs the package datasets). Existing files are replaced; a folder only where it is empty or missing.
     """
     path = Path(path)
+    if path.suffix not in (".json", ".jsonl", ".parquet", ""):
+        raise ConfigError(f"{path}: cannot export as {path.suffix}, choose one of {', '.join(FORMATS)}")
+    try:
+        _write(instructions, path)
+    except UnicodeEncodeError:
+        raise LionkitError(f"{path}: a text holds half a surrogate pair, which only JSON can hold") from None
+    return path
+
+
+def _write(instructions: Sequence[Instruction], path: Path) -> None:
     if path.suffix == ".json":
         rows = [json.dumps(to_dict(item), ensure_ascii=False) for item in instructions]
         write_text(path, "[\n" + ",\n".join(rows) + "\n]\n")
     elif path.suffix == ".jsonl":
         write_jsonl(path, instructions)
     elif path.suffix == ".parquet":
-        _write_parquet(instructions, path)
-    elif not path.suffix:
-        _write_folder(instructions, path)
-    else:
-        raise ConfigError(f"{path}: cannot export as {path.suffix}, choose one of {', '.join(FORMATS)}")
-    return path
+        import pyarrow
+        import pyarrow.parquet
 
-
-def _write_parquet(instructions: Sequence[Instruction], path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    buffer = io.BytesIO()
-    try:
+        buffer = io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([to_dict(item) for item in instructions]), buffer)
-    except UnicodeEncodeError:
-        raise LionkitError(f"{path}: a text holds half a surrogate pair; Parquet cannot, JSON can") from None
-    write_bytes(path, buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
+    else:
+        _write_folder(instructions, path)
 
 
 def _write_folder(instructions: Sequence[Instruction], path: Path) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -20,12 +21,15 @@ def candidate_table(candidates: Iterable[Candidate], seeds: Iterable[Instruction
     """One row a candidate: the fields of `Candidate`, and where `seeds` has its seed: `seed`, its text, and
     `seed_similarity`, the ROUGE-L F1 of the candidate to it, in [0, 1] (NaN where text or seed is missing).
     """
-    columns = [f.name for f in dataclasses.fields(Candidate)]
-    table = pd.DataFrame([dataclasses.astuple(c) for c in candidates], columns=columns)
     texts = {item.id: item.text for item in seeds}
-    table["seed"] = [texts.get(key, "") for key in table["seed_id"]]
-    similarities = [rouge_l(a, b) if a and b else float("nan") for a, b in zip(table["text"], table["seed"])]
-    return table.assign(seed_similarity=pd.Series(similarities, dtype="float64", index=table.index))
+    rows = []
+    for c in candidates:
+        seed = texts.get(c.seed_id, "")
+        rows.append((*dataclasses.astuple(c), seed, rouge_l(c.text, seed) if c.text and seed else float("nan")))
+    columns = [*(f.name for f in dataclasses.fields(Candidate)), "seed", "seed_similarity"]
+    table = pd.DataFrame(rows, columns=columns, dtype=object)  # pandas' own str cannot hold a lone surrogate
+    numbers = {"similarity": "float64", "seed_similarity": "float64", "iteration": "int64", "attempt": "int64"}
+    return table.astype(numbers)
 
 
 def lineage(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
@@ -59,11 +63,10 @@ def category_table(pool: Sequence[Instruction]) -> pd.DataFrame:
     """The cache pool as it stood after each iteration: a row an iteration from 0, a column a category, counts.
     Instructions without category count as `(none)`.
     """
-    counts = pd.DataFrame(
-        {"iteration": [i.iteration for i in pool], "category": [i.category or "(none)" for i in pool]}
-    )
-    table = pd.crosstab(counts["iteration"], counts["category"])
-    return table.reindex(range(int(table.index.max()) + 1 if len(table) else 0), fill_value=0).cumsum()
+    counts = Counter((i.iteration, i.category or "(none)") for i in pool)
+    names = pd.Index(sorted({name for _, name in counts}), dtype=object, name="category")
+    iterations = pd.RangeIndex(max((n for n, _ in counts), default=-1) + 1, name="iteration")
+    return pd.DataFrame([[counts[n, name] for name in names] for n in iterations], iterations, names).cumsum()
 
 
 def _find(id: str, by_id: dict[str, Instruction]) -> Instruction:
@@ -75,4 +78,4 @@ def _find(id: str, by_id: dict[str, Instruction]) -> Instruction:
 def _family(members: Iterable[tuple[int, Instruction]]) -> pd.DataFrame:
     columns = ["generation", "id", "text", "source", "category", "iteration", "parent"]
     rows = [(n, i.id, i.text, i.source, i.category, i.iteration, i.parent) for n, i in members]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"generation": "int64", "iteration": "int64"})

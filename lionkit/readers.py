@@ -96,7 +96,7 @@ def _instructions(path: str | Path, line: int, row: Any) -> Iterator[Instruction
         yield Instruction(
             instruction,
             "" if given.lower().rstrip(".") in _NO_INPUT else given,
-            _first(path, line, instance, _OUTPUT_KEYS),
+            _first(path, line, instance, _OUTPUT_KEYS, nullable=False),
             id=_first(path, line, row, _ID_KEYS),
             category=_first(path, line, row, _CATEGORY_KEYS),
         )
@@ -106,16 +106,17 @@ def _own(path: str | Path, line: int, row: dict[str, Any]) -> Instruction:
     """A record as lionkit exports it, to the letter."""
     try:
         values = {**row, "iteration": int(row["iteration"])}
-    except (TypeError, ValueError):
-        raise DataError(path, line, f"iteration = {row['iteration']!r}, expected a whole number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(path, line, f"iteration = {row['iteration']!r:.40}, expected a whole number") from None
     if wrong := next((k for k, v in values.items() if k != "iteration" and not isinstance(v, str)), None):
         raise DataError(path, line, f"{wrong} is {_kind(values[wrong])}, expected text")
     return Instruction(**values)
 
 
-def _first(path: str | Path, line: int, row: dict[str, Any], keys: tuple[str, ...]) -> str:
+def _first(path: str | Path, line: int, row: dict[str, Any], keys: tuple[str, ...], *, nullable: bool = True) -> str:
     """The text under the first of the keys that the row has and that is not null; empty where there is none."""
-    return next((_text(path, line, k, row[k]) for k in keys if row.get(k) is not None), "")
+    held = sorted((k for k in keys if k in row), key=lambda k: row[k] is None)
+    return "" if not held or (nullable and row[held[0]] is None) else _text(path, line, held[0], row[held[0]])
 
 
 def _text(path: str | Path, line: int, key: str, value: Any) -> str:
@@ -136,12 +137,12 @@ def _kind(value: Any) -> str:
 def read_rows(path: str | Path) -> Iterator[Row]:
     """All rows of whatever `path` is, in order."""
     place = Path(path)
-    if place.is_dir() or (not place.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w-]*", str(path))):
-        return _dataset(path)
     try:
+        if place.is_dir() or (not place.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w-]*", str(path))):
+            return _dataset(path)
         raw = place.read_bytes()
-    except OSError as error:
-        raise DataError(path, None, f"cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
@@ -181,9 +182,10 @@ def _json(path: str | Path, text: str) -> Iterator[Row]:
             at = skip(at, 1)
         try:
             value, end = decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError alone: a whole number of over 4,300 digits
             line += text.count("\n", at, getattr(error, "pos", at))
-            raise DataError(path, line, f"not readable as JSON: {getattr(error, 'msg', 'nested too deeply')}") from None
+            deep = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise DataError(path, line, f"not readable as JSON: {getattr(error, 'msg', deep)}") from None
         yield line, value
         line += text.count("\n", at, end)
         at = skip(end)

@@ -28,6 +28,16 @@ def test_reading_back_gives_equal_records(tmp_path: Path, name: str) -> None:
     assert [p.name for p in (tmp_path / "new").iterdir()] == [name]
 
 
+def test_half_a_surrogate_pair_survives_where_it_can_and_is_named_where_not(tmp_path: Path) -> None:
+    pool = [Instruction("half \ud83d", "a\0b", "\u202e")]
+    for name in ("a.json", "a.jsonl"):
+        assert read_instructions(export(pool, tmp_path / name)) == pool
+    for name in ("b.parquet", "folder"):
+        with pytest.raises(LionkitError, match="half a surrogate pair"):
+            export(pool, tmp_path / name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.jsonl"]
+
+
 def test_alpaca_json_is_a_list_with_alpacas_keys(tmp_path: Path) -> None:
     rows = json.loads(export(POOL, tmp_path / "a.json").read_text(encoding="utf-8"))
     assert len(rows) == 4

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lionkit import ledger
+from lionkit import ledger, progress
 from lionkit.client import ChatClient, ChatRequest, Completion, Usage
 from lionkit.config import SANDBOX_URL, ApiConfig
-from lionkit.errors import LionkitError
+from lionkit.errors import LionkitError, StageStopped
 from lionkit.generator import PROBE, Generation, GenerationStopped, generate
 from lionkit.novelty import rouge_l
 from lionkit.pools import Split
@@ -173,6 +173,34 @@ def test_progress_is_asked_for_with_a_label() -> None:
     assert run(sentence)[1].labels == ["generator (0/12 hard, 0/12 easy)"]
 
 
+def test_every_seed_gets_the_same_room_whatever_its_script() -> None:
+    """The fault: a Chinese seed was given a budget of 4 tokens."""
+    seeds = [Instruction("写一首关于秋天的诗。"), Instruction("Write a poem about the long autumn of the north.")]
+    _, client = run(sentence, Split(seeds, seeds, []), hard_size=2, easy_size=2, max_tokens=300)
+    assert {request.max_tokens for request in client.asked} == {300}
+
+
+def test_a_bad_key_stops_the_stage(tmp_path: Path) -> None:
+    """The fault: "it also retries a bad key for ever"."""
+    app = create_app(key="sk-good")
+    client = ChatClient(ApiConfig(base_url=SANDBOX_URL, model="answer-key"), tmp_path / "calls.sqlite", app=app)
+    with pytest.raises(StageStopped, match="key"):
+        generate(client, SPLIT, SEEDS, hard_size=12, easy_size=12)
+
+
+def test_a_slow_generator_shows_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    replies = iter(range(100))
+    app = create_app(lambda messages, **_: sentence(next(replies)), latency=0.15)
+    config = ApiConfig(base_url=SANDBOX_URL, model="answer-key", concurrency=2)
+    generate(ChatClient(config, tmp_path / "calls.sqlite", app=app), SPLIT, SEEDS, hard_size=3, easy_size=3)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("generator (0/3 hard, 0/3 easy)")]
+    assert len(lines) >= 3
+    assert any(f" {n}/6 " in line for line in lines for n in range(1, 6))
+
+
 def test_with_the_real_client_and_the_answer_key(tmp_path: Path) -> None:
     families = (
         "Put these words in alphabetical order: pear, fig, apple, plum",
@@ -222,3 +250,11 @@ def test_a_circle_of_parents_ends() -> None:
 def test_the_candidate_table_has_a_row_a_candidate() -> None:
     table = ledger.candidate_table([Candidate("x y", "hard", "r", "accepted", similarity=0.5)], POOL)
     assert table.loc[0, ["text", "seed", "similarity", "seed_similarity"]].tolist() == ["x y", "root", 0.5, 0.0]
+
+
+def test_tables_hold_what_no_encoding_can() -> None:
+    half = Instruction("half \ud83d", id="h", category="\ud83d")
+    table = ledger.candidate_table([Candidate(half.text, "hard", "h", "accepted", nearest=half.text)], [half])
+    assert table.loc[0, ["text", "seed", "seed_similarity"]].tolist() == [half.text, half.text, 1.0]
+    assert ledger.lineage("h", [half])["text"].tolist() == [half.text]
+    assert ledger.category_table([half]).to_dict() == {"\ud83d": {0: 1}}

@@ -83,6 +83,14 @@ def test_rare_categories_are_drawn_as_one() -> None:
     assert [c.get_label() for c in ax.containers] == ["a", "b", "(others)"]
 
 
+def test_a_category_that_looks_like_a_formula_is_drawn_as_text() -> None:
+    ax = plots.category_drift(
+        category_table([Instruction("x", category="costs $a_{ $"), Instruction("y", category="\ud83d")])
+    )
+    ax.figure.canvas.draw()
+    assert [c.get_label() for c in ax.containers] == [r"costs \$a_{ \$", "?"]
+
+
 def test_figures_take_the_axes_they_are_given_and_empty_tables() -> None:
     empty = candidate_table([])
     for draw, table in (

@@ -62,6 +62,7 @@ ARRAY, LINES = json.dumps(ROWS), "\n".join(map(json.dumps, ROWS))
     ],
 )
 def test_json_or_json_lines_whatever_the_suffix(tmp_path: Path, name: str, content: str | bytes) -> None:
+    """The fault: "BOM, CRLF, JSON or JSONL whatever the suffix"."""
     assert texts(written(tmp_path, content, name)) == EXPECTED
 
 
@@ -76,6 +77,17 @@ def test_csv_tsv_and_parquet(tmp_path: Path) -> None:
     assert texts(tmp_path / "a.parquet") == EXPECTED
 
 
+def test_a_table_with_a_missing_cell_names_its_row(tmp_path: Path) -> None:
+    """The fault: "missing or NaN cell" of a data frame, which Parquet keeps as null."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pandas as pd
+
+    for output in (["fig", float("nan")], [1.5, float("nan")]):
+        pd.DataFrame({"instruction": ["a", "b"], "output": output}).to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(DataError, match=r"line 2: output is missing \(null\)"):
+            read_instructions(tmp_path / "a.parquet")
+
+
 def test_csv_cells_stay_what_they_are(tmp_path: Path) -> None:
     table = 'instruction,input,output\n"Say\n007",N/A,None\nAgain,007,N/A\n'
     assert texts(written(tmp_path, table, "a.csv")) == [("Say\n007", "", "None"), ("Again", "007", "N/A")]
@@ -83,27 +95,32 @@ def test_csv_cells_stay_what_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["", "N/A", "n/a", "<noinput>", "<No input>", "No input.", "None", "nan", None])
 def test_every_way_to_say_no_input_is_one(tmp_path: Path, value: str | None) -> None:
+    """The fault: '"", "N/A", "<noinput>" as input', which are one form."""
     row = json.dumps({"instruction": "x", "input": value, "output": "y"})
     assert texts(written(tmp_path, row)) == [("x", "", "y")]
 
 
 def test_an_output_keeps_its_none(tmp_path: Path) -> None:
+    """The fault: an *output* "None" taken for a missing one."""
     rows = [{"instruction": "x", "output": value} for value in ("None", "N/A", "nan")]
     assert [o for *_, o in texts(written(tmp_path, json.dumps(rows)))] == ["None", "N/A", "nan"]
 
 
 def test_numbers_become_text(tmp_path: Path) -> None:
+    """The fault: "numbers as output"."""
     rows = [{"instruction": "x", "input": 7, "output": value} for value in (42, 0.5, 0, True, "007")]
     assert texts(written(tmp_path, json.dumps(rows))) == [("x", "7", o) for o in ("42", "0.5", "0", "true", "007")]
 
 
 def test_missing_cells_are_errors_with_their_line(tmp_path: Path) -> None:
+    """The fault: "missing or NaN cell", read as the text "nan"."""
     for key in ("instruction", "input", "output"):
         row = {"instruction": "x", "input": "", "output": "y", key: float("nan")}
         error = problem(tmp_path, f"{json.dumps(ROWS[0])}\n{json.dumps(row)}\n")
         assert (error.line, error.problem.split()[0]) == (2, key)
     assert problem(tmp_path, '[\n{"instruction": "a"},\n\n{"instruction": null}]').line == 4
     assert problem(tmp_path, '{"instruction": "a"}\n{"instruction": " "}').line == 2
+    assert problem(tmp_path, '{"instruction": "a"}\n{"instruction": "b", "output": null}').line == 2
     assert problem(tmp_path, 'instruction,output\n"a\nb",c\nd\n', "a.csv").line == 4
     assert problem(tmp_path, "instruction,output\na,b,c\n", "a.csv").line == 2
 
@@ -124,6 +141,7 @@ def test_missing_cells_are_errors_with_their_line(tmp_path: Path) -> None:
         ('{"instruction": ["a"]}', 1, "instruction is a list"),
         ('{"instruction": "a", "output": {"b": 1}}', 1, "output is an object"),
         pytest.param("[" * 100_000, 1, "nested too deeply", id="deep"),
+        pytest.param('{"instruction": %s}' % ("9" * 5000), 1, "integer string", id="digits"),
         (b'{"instruction": "a"}\n{"instruction": "caf\xe9"}', 2, "UTF-8"),
         (b"\x1f\x8b\x08\x00half", None, "gzip"),
         (b"PAR1 but no more", None, "Parquet"),
@@ -136,6 +154,9 @@ def test_every_problem_names_file_and_line(tmp_path: Path, content: str | bytes,
 
 
 def test_what_is_not_there_or_not_instructions(tmp_path: Path, shared_data: Path) -> None:
+    for path in ("a\0b", "a" * 5000):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_instructions(path)
     for path in (tmp_path / "no.json", tmp_path):
         with pytest.raises(DataError, match=str(path)):
             read_instructions(path)
@@ -182,6 +203,7 @@ def test_other_keys_strings_turns_and_instances(tmp_path: Path) -> None:
 
 
 def test_empty_outputs_and_duplicates_are_kept_and_counted(tmp_path: Path) -> None:
+    """The faults: "empty outputs", to be set aside and counted (Alpaca has 28), and "duplicates", to be counted."""
     rows = [*ROWS, ROWS[0], {"instruction": "Blank.", "output": "  "}]
     items = read_instructions(written(tmp_path, json.dumps(rows)))
     assert len({i.id for i in items}) == 4
@@ -194,8 +216,9 @@ def test_own_records_come_back_equal(tmp_path: Path) -> None:
     pool = [Instruction(" kept as is ", "N/A", "None", source="hard", parent="p", iteration=2), Instruction("b")]
     write_jsonl(tmp_path / "cache.jsonl", pool)
     assert read_instructions(tmp_path / "cache.jsonl") == pool
-    broken = {**json.loads((tmp_path / "cache.jsonl").read_text().splitlines()[0]), "iteration": "two"}
-    assert problem(tmp_path, json.dumps(broken)).line == 1
+    for wrong in ("two", float("inf"), None):
+        broken = {**json.loads((tmp_path / "cache.jsonl").read_text().splitlines()[0]), "iteration": wrong}
+        assert problem(tmp_path, json.dumps(broken)).line == 1
 
 
 def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

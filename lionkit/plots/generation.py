@@ -50,6 +50,11 @@ def seed_similarity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def _plain(label: object) -> str:
+    """Somebody's category as matplotlib can draw it: no formula, no half of a surrogate pair."""
+    return str(label).encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
 def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
     """Easy and hard as histograms over one another; a bin holds its right edge, since what equals the cut is novel."""
     ax = axes(ax)
@@ -74,7 +79,7 @@ def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 1
     colours = colormaps["tab20"](np.arange(drawn.shape[1]) % 20)
     bottom = np.zeros(len(drawn))
     for colour, (name, values) in zip(colours, drawn.items()):
-        ax.bar(drawn.index, values, bottom=bottom, color=colour, edgecolor="white", linewidth=0.4, label=str(name))
+        ax.bar(drawn.index, values, bottom=bottom, color=colour, edgecolor="white", linewidth=0.4, label=_plain(name))
         bottom = bottom + values.to_numpy()
     ax.set_xticks(list(drawn.index))
     ax.set(xlabel="iteration", ylabel="share of the cache pool, %", title="Categories of the cache pool")
