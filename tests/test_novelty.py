@@ -7,8 +7,10 @@ import random
 from pathlib import Path
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rouge_score import tokenize
 from rouge_score.rouge_scorer import RougeScorer
 
 from lionkit.errors import ConfigError
@@ -119,6 +121,23 @@ def test_scripts_that_rouge_score_does_not_see() -> None:
     for text in ("اكتب قصيدة قصيرة", "एक छोटी कविता लिखो", "😀😀", "แต่งกลอนสั้น", "def f(x): return x"):
         assert not index_of([text]).is_novel(text), text
     assert index_of(["\u1112\u1161\u11ab"]).nearest("\ud55c")[0] == 1.0  # one syllable, decomposed and composed
+
+
+def test_every_latin_letter_is_read_as_rouge_score_reads_it() -> None:
+    latin = [c for c in map(chr, range(0x20000)) if regex.match(r"\p{Latin}", c)]
+    assert len(latin) > 1300
+    for c in latin:
+        text = f"a{c}b {c} {c}{c}"
+        assert tokens(text) == tokenize.tokenize(text, None), hex(ord(c))
+
+
+def test_a_few_words_of_another_script_are_gaps_as_for_rouge_score() -> None:
+    pool = ["Marcia: Oli: the questions", "Hellas is the name that Greeks use", "see you on Monday then"]
+    index = index_of(pool)
+    for text in ("Hellas (Ἑλλάς) is the name that Greeks use", "see you on Monday 😀", "π is the name that all use"):
+        agrees(index, text, pool)
+    first, second = "Translate to English: кот спит дома", "Translate to English: мы любим чай"
+    assert index_of([first]).nearest(second)[0] == 0.5
 
 
 def test_an_empty_pool_and_texts_without_tokens() -> None:
