@@ -1,18 +1,20 @@
 """How good the student is next to the teacher: relative score, wins, categories, interval (paper section 4.3).
 
 Every figure pairs both scores of the same items: a verdict with an unscored order counts as unscored and enters
-no sum. Nothing scored gives NaN, never 0.
+no sum. Nothing scored gives NaN, never 0. `harness` is a bridge to the public benchmarks of lm-evaluation-harness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lionkit.errors import LionkitError
 from lionkit.records import Response, Verdict
 
 
@@ -104,3 +106,38 @@ def relative_by_category(table: pd.DataFrame) -> pd.DataFrame:
     totals["score"] = (totals["student_total"] / totals["teacher_total"]).where(totals["scored"] > 0)
     totals["unscored"] = totals["size"] - totals["scored"]
     return totals[["category", "scored", "unscored", "student_total", "teacher_total", "score"]]
+
+
+def harness(
+    model: str, tasks: Sequence[str | dict[str, Any]], adapter: Path | None = None, **options: Any
+) -> pd.DataFrame:
+    """Tasks of lm-evaluation-harness (0.4) on `model`, with the adapter in a folder on it: one row a task and metric.
+
+    `model` is a hub id, a folder or the offline student; its weights are used in 16 or 32 bits, not in 4. `options` go
+    to `lm_eval.simple_evaluate` (limit, num_fewshot, batch_size, device, apply_chat_template). Columns: task, metric,
+    filter, value, stderr (NaN where there is none), n. Most tasks fetch their data from the hub. LionkitError without
+    the package, and for what it refuses.
+    """
+    try:
+        import lm_eval
+    except ImportError:
+        raise LionkitError("harness needs the package lm-eval: pip install lm-eval") from None
+    from lionkit.sandbox import weights
+
+    arguments = {"pretrained": str(weights.fetch() if model == weights.NAME else model)}
+    if adapter is not None:
+        arguments["peft"] = str(adapter)
+    settings: dict[str, Any] = {"batch_size": 8, "log_samples": False, **options}
+    try:
+        found = lm_eval.simple_evaluate("hf", model_args=arguments, tasks=list(tasks), **settings)
+    except (KeyError, ValueError, OSError, AssertionError) as error:
+        raise LionkitError(f"lm-eval on {', '.join(map(str, tasks))}: {' '.join(str(error).split()):.300}") from None
+    rows = []
+    for task, values in (found or {"results": {}})["results"].items():  # only the first of several processes has any
+        for name, value in values.items():
+            metric, comma, kind = name.partition(",")
+            if comma and not metric.endswith("_stderr"):
+                spread = values.get(f"{metric}_stderr,{kind}")
+                rows.append((task, metric, kind, value, spread, found["n-samples"].get(task, {}).get("effective")))
+    table = pd.DataFrame(rows, columns=["task", "metric", "filter", "value", "stderr", "n"])
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("value", "stderr", "n")})

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lionkit import pools
+from lionkit.errors import LionkitError
 from lionkit.evaluate import (
     RelativeScore,
     WinTieLose,
     exact_match,
+    harness,
     relative_by_category,
     relative_interval,
     relative_score,
@@ -100,3 +106,41 @@ def test_exact_match_ignores_spacing_and_incomplete_teacher_answers() -> None:
     student = [Response("a", " one\ntwo "), Response("b", "Three"), Response("d", "x")]
     assert exact_match(teacher, student) == pytest.approx(1 / 3)
     assert math.isnan(exact_match([], student))
+
+
+def test_harness_runs_the_tasks_on_base_and_adapter_and_returns_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def simple_evaluate(model: str, **settings: Any) -> dict[str, Any]:
+        asked.update(settings, model=model)
+        if "no_such_task" in settings["tasks"]:
+            raise KeyError("task no_such_task\nnot found")
+        arc = {"alias": "arc_easy", "sample_len": 20, "acc,none": 0.45, "acc_stderr,none": 0.1, "acc_norm,none": 0.4}
+        maths = {"alias": " - gsm8k", "exact_match,strict-match": 0.0, "exact_match_stderr,strict-match": "N/A"}
+        samples = {"arc_easy": {"original": 2376, "effective": 20}, "gsm8k": {"original": 1319, "effective": 20}}
+        return {"results": {"arc_easy": arc, "gsm8k": maths}, "n-samples": samples}
+
+    stand_in = ModuleType("lm_eval")
+    stand_in.simple_evaluate = simple_evaluate  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lm_eval", stand_in)
+    table = harness("my/base", ["arc_easy", "gsm8k"], Path("run/adapter"), limit=20)
+    assert asked == {
+        "model": "hf", "model_args": {"pretrained": "my/base", "peft": "run/adapter"}, "tasks": ["arc_easy", "gsm8k"],
+        "limit": 20, "batch_size": 8, "log_samples": False,
+    }  # fmt: skip
+    rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    assert rows == [
+        ["arc_easy", "acc", "none", 0.45, 0.1, 20],
+        ["arc_easy", "acc_norm", "none", 0.4, None, 20],
+        ["gsm8k", "exact_match", "strict-match", 0.0, None, 20],
+    ]
+    harness("my/base", ["arc_easy"], batch_size=1)
+    assert (asked["model_args"], asked["batch_size"]) == ({"pretrained": "my/base"}, 1)
+    with pytest.raises(LionkitError, match="lm-eval on no_such_task: 'task no_such_task.* found'$"):
+        harness("my/base", ["no_such_task"])
+
+
+def test_harness_without_the_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(LionkitError, match="pip install lm-eval$"):
+        harness("my/base", ["arc_easy"])

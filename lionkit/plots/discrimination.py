@@ -65,7 +65,7 @@ def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         means = both[[audit.SEATS[first], audit.SEATS[second]]].mean().to_numpy()
         ax.plot([0, 1], means, marker="o", color=COLOURS[role], label=role)
     ax.set_xticks([0, 1], ["shown first", "shown second"])
-    ax.set(xlim=(-0.3, 1.3), ylim=(1, 10), ylabel="mean score")
+    ax.set(xlim=(-0.3, 1.3), ylim=(0.7, 10.3), ylabel="mean score")
     ax.legend(fontsize=8)
     return _title(ax, f"First seat favoured by {audit.seat_advantage(both).mean():.2f} points", table)
 
