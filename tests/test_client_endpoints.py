@@ -557,13 +557,10 @@ def test_a_server_that_goes_away_midway_stops_the_stage_and_fails_no_row(client:
 # the key never in logs, tracebacks, stores, notebooks, not even in part
 
 
-def test_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    heard = io.StringIO()
-    handler = logging.StreamHandler(heard)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    monkeypatch.setattr(root, "level", logging.DEBUG)
+    caplog.set_level(logging.DEBUG)  # the SDK logs its requests in detail there
+    caplog.set_level(logging.DEBUG, "openai")
     texts = []
 
     def rude(messages: Any, **_: Any) -> Any:  # an endpoint that repeats the key, whole and masked
@@ -574,6 +571,7 @@ def test_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with serve(app) as url:
         made = ChatClient(ApiConfig(base_url=url, concurrency=2), tmp_path / "calls.sqlite")
         texts += [repr(c) for c in made.map(asks("a", "b", "400 c", "d", "e"))]
+        texts += [repr(c) for c in made.map(asks("f", "400 g"), batch=True)]
         texts += [repr(made), str(vars(made)), repr(made.config)]
         monkeypatch.setenv("OPENAI_API_KEY", KEY + "x")
         try:
@@ -581,14 +579,28 @@ def test_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         except StageStopped as error:
             stack = traceback.TracebackException.from_exception(error, capture_locals=True)
             texts += ["".join(stack.format()), str(error)]
-    root.removeHandler(handler)
     texts += [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
-    texts.append(heard.getvalue())
+    texts.append(caplog.text)
     assert "refuses the key (401)" in "".join(texts)
-    assert len(heard.getvalue()) > 200
+    assert {"openai._base_client", "httpx2"} <= {record.name for record in caplog.records}
+    assert any(record.levelno == logging.DEBUG and record.name.startswith("openai") for record in caplog.records)
     for text in texts:
         for part in (KEY[:12], KEY[-8:], "ghij"):
             assert part not in text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:port/v1", "http://[half/v1", "http://host:99999/v1", "http://ho\x00st/v1"]
+)
+def test_an_address_that_is_none_is_named_before_the_key_goes_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Deep in the SDK, the key would be a local of the frames that a verbose traceback shows."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(LionkitError, match="base_url = .*not an address") as refused:
+        ChatClient(ApiConfig(base_url=url), tmp_path / "calls.sqlite").map(asks("a"))
+    shown = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    assert KEY[:12] not in "".join(shown.format())
 
 
 def test_a_dummy_key_is_no_secret_to_be_cut_out_of_replies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -629,3 +641,12 @@ def test_an_interactive_session_is_asked_for_the_key(tmp_path: Path, monkeypatch
     assert made.map(asks("xyz"))[0].text == "zyx"
     assert len(prompts) == 1
     assert "OPENAI_API_KEY" in prompts[0]
+    app.state.key = KEY + "-rotated"
+    with pytest.raises(StageStopped, match="refuses the key"):
+        made.map(asks("new"))
+    app.state.key = KEY
+    assert made.map(asks("new"))[0].text == "wen"
+    assert len(prompts) == 2  # one that was refused is asked for again, not sent for ever
+    app.state.key = KEY + "-rotated"
+    monkeypatch.setenv("OPENAI_API_KEY", KEY + "-rotated")
+    assert made.map(asks("later"))[0].text == "retal"  # the environment's is read anew by each map

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from lionkit.config import ApiConfig
 from lionkit.errors import ConfigError
@@ -94,8 +95,14 @@ class Call:
 
 
 def endpoint(config: ApiConfig) -> str:
-    """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's."""
-    return (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip().rstrip("/")
+    """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's. ConfigError on what is none."""
+    url = (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip().rstrip("/")
+    try:
+        if url.isprintable() and urlsplit(url).port != 0:  # an odd port raises ValueError
+            return url
+    except ValueError:
+        pass
+    raise ConfigError(f"base_url = {url!r}: not an address")
 
 
 def call_key(request: ChatRequest, base_url: str, model: str) -> str:
