@@ -53,13 +53,15 @@ class ApiConfig:
     budget_usd: float | None = None
     """Dollars a run may spend in all, calls in flight included; needs `price_per_million`."""
     price_per_million: tuple[float, float] | None = None
-    """Dollars per million (prompt, reply) tokens. None: tokens are shown, dollars are not."""
+    """Dollars per million (prompt, reply) tokens, those of the dearest model where roles differ (batches: half).
+    None: tokens are shown, dollars are not."""
     budget_tokens: int | None = None
     """Tokens a run may use in all, for endpoints without a known price."""
     stage_timeout: float | None = None
     """Seconds one `map` may take; None is no limit."""
     batch: bool = False
-    """Use the endpoint's Batch API for teacher and referee calls (half the price, up to a day's wait)."""
+    """Ask the teacher and the referee through the endpoint's Batch API: half the price, up to a day's wait. What
+    comes in small rounds (the generator, unread referee replies, pilots) is asked live all the same."""
 
     def __post_init__(self) -> None:
         _require(self.concurrency >= 1, "concurrency", self.concurrency, "at least 1")

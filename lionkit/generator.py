@@ -142,7 +142,7 @@ def generate(
             for line, item, attempt in calls
         ]
         label = "generator (" + ", ".join(f"{len(line.made)}/{line.size} {line.kind}" for line in lines) + ")"
-        for (line, item, attempt), completion in zip(calls, client.map(requests, progress=label)):
+        for (line, item, attempt), completion in zip(calls, client.map(requests, progress=label, batch=False)):
             candidate = _judge(completion, line, item, index)
             ledger.append(replace(candidate, iteration=iteration, attempt=attempt))
             line.enter(ledger[-1], item)

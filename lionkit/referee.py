@@ -75,7 +75,8 @@ def _ask(
             break
         label = f"referee, unread replies again, {attempt} of {rounds}" if attempt else "referee"
         requests = [ChatRequest(prompts[ask], max_tokens=room[ask], slot=attempt, **settings) for ask in pending]
-        replies |= zip(pending, client.map(requests, progress=label), strict=True)
+        batch = False if attempt else None  # a few replies are not worth a day's wait
+        replies |= zip(pending, client.map(requests, progress=label, batch=batch), strict=True)
         pending = [ask for ask in pending if _worth_asking_again(replies[ask])]
         room |= {ask: 2 * room[ask] for ask in pending if replies[ask].status == "truncated"}
     return replies

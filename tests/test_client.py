@@ -251,6 +251,43 @@ def test_interrupt_keeps_what_arrived_and_says_how_many(client: Any) -> None:
     assert app.state.accounts.answered == answered  # those in flight had been waited for
 
 
+CELL = """
+from lionkit.client import ChatClient, ChatRequest
+from lionkit.config import ApiConfig
+client = ChatClient(ApiConfig(base_url={url!r}, model="answer-key", concurrency=8), {store!r})
+ask = [ChatRequest([dict(role="user", content=f"call {{i}}")], max_tokens=50) for i in range(100)]
+client.map(ask, progress="teacher")
+"""
+
+
+def test_the_stop_button_of_a_notebook_keeps_what_arrived(tmp_path: Path) -> None:
+    """A real kernel, whose loop runs, interrupted twice in a row by an impatient reader; then the same calls again."""
+    from jupyter_client.manager import start_new_kernel
+
+    app, path = create_app(backwards, latency=0.15), tmp_path / "calls.sqlite"
+    with serve(app) as url:
+        manager, kernel = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+        try:
+            number = kernel.execute(CELL.format(url=url, store=str(path)))
+            while app.state.accounts.answered < 30:
+                time.sleep(0.01)
+            manager.interrupt_kernel()
+            time.sleep(0.02)
+            manager.interrupt_kernel()
+            while (reply := kernel.get_shell_msg(timeout=20))["parent_header"].get("msg_id") != number:
+                pass
+        finally:
+            kernel.stop_channels()
+            manager.shutdown_kernel(now=True)
+        answered = app.state.accounts.answered
+        out = ChatClient(ApiConfig(base_url=url, model="answer-key"), path).map(asks(100), progress=False)
+    assert (reply["content"]["status"], reply["content"]["ename"]) == ("error", "KeyboardInterrupt")
+    assert 30 - 8 <= sum(c.cached for c in out) <= answered < 100
+    assert [c.text for c in out] == [f"call {i}"[::-1] for i in range(100)]
+    assert app.state.accounts.answered <= 100 + 8  # only what the second interrupt cut off was asked twice
+    assert [p.name for p in tmp_path.iterdir()] == ["calls.sqlite"]
+
+
 def test_stage_timeout_stops_and_keeps(client: Any) -> None:
     app = create_app(backwards, latency=0.1)
     with pytest.raises(StageStopped, match=r"stage_timeout of 0\.5 s; \d+ of 400 replies are stored"):
@@ -342,6 +379,12 @@ def test_progress_has_its_label_and_cached_maps_have_none(client: Any, monkeypat
     assert [bar[:4] for bar in bars] == [["teacher", 4, True, 4], ["calls", 4, True, 4], ["calls", 4, False, 4]]
     assert set(bars[0][4]) == {"rate", "cost", "failed"}
     assert bars[0][4]["cost"].startswith("$0.00")
+
+
+@pytest.mark.parametrize("messages", [[], [{"role": "user", "content": None}], [{"role": "user"}], ["text"]])
+def test_a_request_without_a_text_is_refused_where_it_is_made(messages: Any) -> None:
+    with pytest.raises(ConfigError, match="messages = .*at least one, each with a role and a text"):
+        ChatRequest(messages)
 
 
 def test_lone_surrogates_fail_their_row_or_are_replaced(client: Any) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from lionkit.client import ChatClient, ChatRequest, Usage
-from lionkit.client.calls import bound
+from lionkit.client import batch as batch_module
+from lionkit.client.calls import bound, call_key
+from lionkit.client.store import Store
 from lionkit.config import ApiConfig
 from lionkit.errors import StageStopped
+from lionkit.sandbox import app as sandbox
 from lionkit.sandbox.app import Faults, create_app, serve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,7 +186,7 @@ def test_an_endpoint_without_batches_says_so(tmp_path: Path) -> None:
     app = create_app(backwards)
     bare = Starlette(routes=[route for route in app.routes if "chat" in route.path])  # type: ignore[attr-defined]
     bare.state = app.state
-    with serve(bare) as url, pytest.raises(StageStopped, match="Batch API of .*failed.*batch=False"):
+    with serve(bare) as url, pytest.raises(StageStopped, match="Batch API of .*failed: it has none.*batch=False"):
         client(url, tmp_path).map(asks(3))
 
 
@@ -200,3 +206,217 @@ def test_a_batch_that_is_not_accepted_says_why(tmp_path: Path) -> None:
             client(url, tmp_path).map(asks(3))
         thread.join()
     assert rows(tmp_path, "claims") == []
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`shown(change)`: the server shows its batches as `change(batch, number of its rows)` says, where it says so."""
+    honest = sandbox._looked_at
+
+    def install(change: Callable[[dict[str, Any], int], dict[str, Any] | None]) -> None:
+        def looked_at(state: Any, name: str) -> dict[str, Any]:
+            batch = state.batches[name]
+            count = len(state.files[batch["input_file_id"]].splitlines())
+            return change(batch, count) or honest(state, name)
+
+        monkeypatch.setattr(sandbox, "_looked_at", looked_at)
+
+    return install
+
+
+def results(app: Starlette, change: Callable[[list[str]], list[str]]) -> None:
+    """Let the server hand out its result files as `change` makes them."""
+    handler = next(r for r in app.routes if r.path.endswith("/content")).endpoint  # type: ignore[attr-defined]
+
+    async def changed(request: Any) -> Any:
+        whole = await handler(request)
+        return type(whole)("\n".join(change(whole.body.decode().split("\n"))))
+
+    app.router.routes.insert(0, Route("/v1/files/{id}/content", changed))
+
+
+def test_results_with_unknown_doubled_and_spoilt_rows(tmp_path: Path) -> None:
+    """Custom ids nobody asked for, the same row twice, half a line: every call still has its own reply, paid once."""
+    app = create_app(backwards)
+    stranger = json.dumps({"custom_id": "f" * 32, "response": {"status_code": 200, "body": {"choices": []}}})
+    rubbish = [stranger, "[]", '{"custom_id": null}', '{"custom_id": "half']
+    results(app, lambda lines: [*rubbish, *lines, lines[0], ""])
+    with serve(app) as url:
+        out = client(url, tmp_path).map(asks(60))
+        spent = client(url, tmp_path).spent()
+    assert [c.text for c in out] == EXPECTED
+    assert (len(rows(tmp_path, "calls")), app.state.accounts.answered) == (60, 60)
+    assert spent == Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)
+
+
+def test_rows_that_are_missing_from_the_results_fail_in_the_end(tmp_path: Path) -> None:
+    app = create_app(backwards)
+    results(app, lambda lines: [line for line in lines if "1 llac" not in line])
+    with serve(app) as url:
+        out = client(url, tmp_path, max_attempts=3).map(asks(3))
+    assert [c.status for c in out] == ["ok", "failed", "ok"]
+    assert "not in the results (given up after 3 attempts)" in out[1].error
+    assert app.state.accounts.batches == 3
+
+
+def test_an_expired_batch_keeps_what_it_brought_and_the_rest_is_asked_again(tmp_path: Path, shown: Any) -> None:
+    app = create_app(backwards)
+
+    def expire(batch: dict[str, Any], count: int) -> dict[str, Any] | None:
+        if batch["id"] != "batch-1":
+            return None
+        row = {"custom_id": "?", "error": {"code": "batch_expired", "message": "This request could not be executed"}}
+        lines = [json.loads(line)["custom_id"] for line in app.state.files[batch["input_file_id"]].splitlines()]
+        app.state.files["late"] = "\n".join(json.dumps({**row, "custom_id": name}) for name in lines[9:]).encode()
+        usage = {"prompt_tokens": 1, "completion_tokens": 1}
+        body = {"choices": [{"message": {"content": "in time"}}], "usage": usage}
+        early = {"response": {"status_code": 200, "body": body}, "error": None}
+        app.state.files["early"] = "\n".join(json.dumps({"custom_id": name, **early}) for name in lines[:9]).encode()
+        files = {"output_file_id": "early", "error_file_id": "late"}
+        return {**batch, **files, "status": "expired"}
+
+    shown(expire)
+    with serve(app) as url:
+        out = client(url, tmp_path).map(asks(60))
+    assert [c.text for c in out] == [EXPECTED[0], *["in time"] * 9, *EXPECTED[10:]]
+    assert app.state.accounts.batches == 2
+
+
+def test_a_batch_cancelled_on_the_providers_page_is_not_asked_again_by_itself(tmp_path: Path, shown: Any) -> None:
+    app = create_app(backwards)
+    shown(lambda batch, count: {**batch, "status": "cancelled"})
+    with serve(app) as url:
+        with pytest.raises(StageStopped, match="batch-1 was cancelled at the provider.*1 of 60 replies.*run again"):
+            client(url, tmp_path).map(asks(60))
+        assert app.state.accounts.batches == 1
+        assert rows(tmp_path, "claims") == rows(tmp_path, "batches") == []
+        shown(lambda batch, count: None)
+        assert [c.text for c in client(url, tmp_path).map(asks(60))] == EXPECTED
+
+
+def test_an_account_with_little_room_gets_smaller_batches(tmp_path: Path, shown: Any) -> None:
+    """`token_limit_exceeded`: so many tokens may wait at once, so the same calls go in halves, one after the other."""
+    app = create_app(backwards)
+    said = "Enqueued token limit reached for m. Limit: 2,000,000 enqueued tokens."
+    refused = {
+        "status": "failed",
+        "errors": {"object": "list", "data": [{"code": "token_limit_exceeded", "message": said}]},
+    }
+    shown(lambda batch, count: {**batch, **refused} if count > 20 else None)
+    with serve(app) as url:
+        assert [c.text for c in client(url, tmp_path).map(asks(60))] == EXPECTED
+        assert app.state.accounts.batches == 2 + 5  # 59 and 29 were refused; 14 at a time
+        assert app.state.accounts.answered == 60
+        shown(lambda batch, count: {**batch, **refused})
+        with pytest.raises(StageStopped, match="not accepted: Enqueued token limit reached"):
+            client(url, tmp_path).map(asks(64))
+    assert rows(tmp_path, "claims") == []
+
+
+def test_batches_keep_to_the_limits_of_rows_bytes_and_one_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(backwards)
+    wide = [ChatRequest(r.messages, model="second", max_tokens=50) for r in asks(30)]
+    with serve(app) as url:
+        made = client(url, tmp_path)
+        made.map([asks(1)[0], wide[0]])
+        before = app.state.accounts.batches
+        monkeypatch.setattr(batch_module, "ROWS", 20)
+        assert [c.text for c in made.map([*asks(30), *wide])] == EXPECTED[:30] * 2
+        files = [app.state.files[b["input_file_id"]].splitlines() for b in app.state.batches.values()][before:]
+        assert sorted(map(len, files)) == [9, 9, 20, 20]
+        assert all(len({json.loads(line)["body"]["model"] for line in file}) == 1 for file in files)
+        monkeypatch.setattr(batch_module, "BYTES", 3000)
+        made.map(asks(60))
+        last = [app.state.files[b["input_file_id"]] for b in app.state.batches.values()][before + 4 :]
+    assert len(last) > 2
+    assert all(len(file) <= 3000 for file in last)
+
+
+def test_calls_of_another_map_that_a_batch_brings_are_kept_for_it(tmp_path: Path) -> None:
+    app = create_app(backwards, batch_seconds=0.8)
+    with serve(app) as url:
+        with pytest.raises(StageStopped, match="stage_timeout"):
+            client(url, tmp_path, stage_timeout=0.5).map(asks(60))
+        assert client(url, tmp_path, batch=False).map(asks(30)[20:])[0].text == EXPECTED[20]
+        assert sum(c.cached for c in client(url, tmp_path, batch=False).map(asks(60))) == 60
+        spent = client(url, tmp_path).spent()
+    assert spent == Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)
+
+
+def test_a_map_that_waits_for_another_kernels_batch_outlives_that_kernel(tmp_path: Path) -> None:
+    """The live map began before the batch was submitted, whose kernel then died: it collects the batch itself."""
+    app, path, texts = create_app(backwards), tmp_path / "calls.sqlite", []
+    with serve(app) as url:
+        keys = [call_key(request, url, "answer-key") for request in asks(4)]
+        with Store(path) as other:
+            other.join()
+            other.open_batch("token")
+            for key, request in zip(keys, asks(4)):
+                assert other.claim(key, bound(request), None, "token") == "claimed"
+            made = client(url, tmp_path, batch=False)
+            thread = threading.Thread(target=lambda: texts.extend(c.text for c in made.map(asks(4), progress=False)))
+            thread.start()
+            time.sleep(0.5)
+            bodies = [{"model": "answer-key", "messages": r.messages, "max_tokens": 50} for r in asks(4)]
+            lines = [json.dumps({"custom_id": key, "body": body}) for key, body in zip(keys, bodies)]
+            app.state.files["file-1"] = "\n".join(lines).encode()
+            app.state.batches["batch-1"] = {"id": "batch-1", "object": "batch", "created_at": 0, "due": 0}
+            app.state.batches["batch-1"] |= {
+                "input_file_id": "file-1",
+                "status": "in_progress",
+                "endpoint": "",
+                "completion_window": "",
+            }
+            other.open_batch("token", "batch-1")
+        thread.join(20)
+    assert texts == EXPECTED[:4]
+    assert (app.state.accounts.requests, app.state.accounts.answered) == (0, 4)
+
+
+def test_a_budget_held_by_a_batch_nobody_waits_for_stops_and_does_not_hang(tmp_path: Path) -> None:
+    app = create_app(backwards, batch_seconds=60)
+    with serve(app) as url:
+        with pytest.raises(StageStopped, match="stage_timeout"):
+            client(url, tmp_path, stage_timeout=0.5).map(asks(60))
+        other = ChatRequest([{"role": "user", "content": "something else"}], max_tokens=50)
+        held = sum(bound(r).total_tokens for r in asks(60))
+        with pytest.raises(StageStopped, match="budget is used up"):
+            client(url, tmp_path, batch=False, budget_tokens=held, stage_timeout=10).map([other])
+
+
+def test_the_wait_for_a_batch_outlives_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    app, looks = create_app(backwards), []
+
+    def flaky(state: Any, name: str, look: Any = sandbox._looked_at) -> dict[str, Any]:
+        looks.append(name)
+        if 2 <= len(looks) <= 9:  # more than the SDK's own retries outlast
+            raise RuntimeError("outage")
+        return look(state, name)
+
+    monkeypatch.setattr(sandbox, "_looked_at", flaky)
+    with serve(app) as url:
+        assert [c.text for c in client(url, tmp_path, max_attempts=1).map(asks(60))] == EXPECTED
+    assert app.state.accounts.batches == 1
+
+
+def test_a_batch_of_another_account_is_named_and_not_asked_again(tmp_path: Path) -> None:
+    app = create_app(backwards, batch_seconds=60)
+    with serve(app) as url:
+        with pytest.raises(StageStopped, match="stage_timeout"):
+            client(url, tmp_path, stage_timeout=0.5).map(asks(60))
+        app.state.batches.clear()
+        with pytest.raises(StageStopped, match="not this batch.*the key and project that made it"):
+            client(url, tmp_path, batch=False).map(asks(60))
+    assert len(rows(tmp_path, "claims")) == 59
+
+
+def test_a_round_may_be_asked_live_where_batches_are_the_rule(tmp_path: Path) -> None:
+    app = create_app(backwards)
+    with serve(app) as url:
+        made = client(url, tmp_path)
+        assert made.map(asks(5), batch=False)[4].text == EXPECTED[4]
+        made.estimate(asks(60), pilot=5)
+    assert (app.state.accounts.batches, app.state.accounts.requests) == (0, 10)

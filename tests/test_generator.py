@@ -35,9 +35,12 @@ class Fake:
     """Answers with `reply(number of the call)`, a text or (status, text), and keeps what it was asked."""
 
     def __init__(self, reply: Callable[[int], str | tuple[str, str]]) -> None:
-        self.reply, self.asked, self.labels = reply, [], []  # type: ignore[var-annotated]
+        self.reply, self.asked, self.labels, self.batches = reply, [], [], []  # type: ignore[var-annotated]
 
-    def map(self, requests: Sequence[ChatRequest], *, progress: bool | str = True) -> list[Completion]:
+    def map(
+        self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None
+    ) -> list[Completion]:
+        self.batches.append(batch)
         self.labels.append(progress)
         answers = []
         for request in requests:
@@ -171,6 +174,7 @@ def test_what_is_to_be_avoided_is_avoided() -> None:
 
 def test_progress_is_asked_for_with_a_label() -> None:
     assert run(sentence)[1].labels == ["generator (0/12 hard, 0/12 easy)"]
+    assert run(sentence)[1].batches == [False]  # rounds build on each other: a day's wait for each is too long
 
 
 def test_every_seed_gets_the_same_room_whatever_its_script() -> None:

@@ -319,9 +319,12 @@ class FakeClient:
     """Answers by a function and keeps what it was asked."""
 
     def __init__(self, answer: Callable[[ChatRequest], Completion]) -> None:
-        self.answer, self.rounds, self.labels = answer, [], []  # type: ignore[var-annotated]
+        self.answer, self.rounds, self.labels, self.batches = answer, [], [], []  # type: ignore[var-annotated]
 
-    def map(self, requests: Sequence[ChatRequest], *, progress: bool | str = True) -> list[Completion]:
+    def map(
+        self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None
+    ) -> list[Completion]:
+        self.batches.append(batch)
         self.rounds.append(list(requests))
         self.labels.append(progress)
         return [self.answer(request) for request in requests]
@@ -372,6 +375,7 @@ def test_unread_replies_are_asked_again_with_new_slots_and_more_room_after_a_cut
     assert [v.gap for v in verdicts] == [3, 3, 3, 3]
     assert client.labels[0] == "referee"
     assert "1 of 2" in client.labels[1]
+    assert client.batches == [None, False, False]  # a few replies again are not worth a batch's wait
 
 
 def test_what_stays_unread_is_undecided_with_both_replies_kept() -> None:

@@ -12,8 +12,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from lionkit.config import ApiConfig
+from lionkit.errors import ConfigError
 from lionkit.records import Status
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -32,6 +34,11 @@ class ChatRequest:
     """Tells apart calls that are otherwise the same, where several samples are wanted."""
     response_format: dict[str, Any] | None = None
     """Structured output (`json_schema`); left out where the endpoint refuses it."""
+
+    def __post_init__(self) -> None:
+        texts = [m.get("content") if isinstance(m, dict) else None for m in self.messages]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"messages = {self.messages!r:.80}: at least one, each with a role and a text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +95,14 @@ class Call:
 
 
 def endpoint(config: ApiConfig) -> str:
-    """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's."""
-    return (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+    """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's. ConfigError on what is none."""
+    url = (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip().rstrip("/")
+    try:
+        if url.isprintable() and urlsplit(url).port != 0:  # an odd port raises ValueError
+            return url
+    except ValueError:
+        pass
+    raise ConfigError(f"base_url = {url!r}: not an address")
 
 
 def call_key(request: ChatRequest, base_url: str, model: str) -> str:

@@ -62,8 +62,11 @@ class ChatClient:
         self._habits: dict[str, dict[str, str | None]] = {}
         self._key = _Key()
 
-    def map(self, requests: Sequence[ChatRequest], *, progress: bool | str = True) -> list[Completion]:
-        """One completion a request, in order; equal requests share one call. `progress` may be the bar's label.
+    def map(
+        self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None
+    ) -> list[Completion]:
+        """One completion a request, in order; equal requests share one call. `progress` may be the bar's label;
+        `batch` overrides the configuration's, for rounds that should not wait for hours.
 
         A row's own problem is its status. Raises StageStopped for what no other row could escape (key, quota, model,
         URL, budget, disk) and for a call that a replay does not have; what had arrived is stored.
@@ -76,7 +79,7 @@ class ChatClient:
                 problem = f"{len(missing)} of {len(calls)} calls are not in {self.store}"
                 raise StageStopped(f"{problem}: replay asks nobody, so run live with the settings of the recorded run")
             if missing:
-                done |= self._ask(missing, store, progress)
+                done |= self._ask(missing, store, progress, self.config.batch if batch is None else batch)
         return [done[key] for key in keys]
 
     def estimate(self, requests: Sequence[ChatRequest], *, pilot: int = 0) -> Estimate:
@@ -91,7 +94,7 @@ class ChatClient:
         if not pilot or not missing:
             return sizes
         sample = missing[:: max(1, len(missing) // pilot)][:pilot]
-        used = sum((reply.usage for reply in self.map(sample, progress=False)), Usage())
+        used = sum((reply.usage for reply in self.map(sample, progress=False, batch=False)), Usage())
         scale = sizes.usage.prompt_tokens / estimate(sample, self.config).usage.prompt_tokens
         usage = Usage(round(used.prompt_tokens * scale), round(used.completion_tokens * len(missing) / len(sample)))
         return priced(len(missing), usage, self.config, "pilot")
@@ -118,7 +121,7 @@ class ChatClient:
                 for label, calls, basis, guess, used in store.bills()
             ]
 
-    def _ask(self, calls: list[Call], store: Store, progress: bool | str) -> dict[str, Completion]:
+    def _ask(self, calls: list[Call], store: Store, progress: bool | str, batch: bool) -> dict[str, Completion]:
         config, key = self.config, self._key
         if (config.budget_usd or config.budget_tokens) and any(call.request.max_tokens is None for call in calls):
             raise ConfigError("a budget needs max_tokens in every request: without it, a reply can cost anything")
@@ -126,7 +129,8 @@ class ChatClient:
         store.join()
         expected = estimate([call.request for call in calls], config)
         local = self.app is not None or urlsplit(endpoint(config)).hostname in LOCAL
-        stage = Stage(config, store, self._pacer, self._seats, self._habits, key.hide, local, deque(calls), expected)
+        shared = (self._pacer, self._seats, self._habits, key.hide)
+        stage = Stage(config, store, *shared, local, batch, deque(calls), expected)
         label = progress if isinstance(progress, str) else "calls"
         aloud = progress is not False and self.app is None  # servers in this process cost nothing
         if aloud:
@@ -150,6 +154,8 @@ class ChatClient:
         if aloud:
             print(bill)
         if stage.problem:
+            if "refuses the key" in stage.problem:
+                key.value = ""  # one that was typed is asked for again
             kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored, run again to go on"
             raise StageStopped(f"{stage.problem}; {kept}")
         return stage.done
@@ -174,15 +180,16 @@ def _money(usage: Usage, price: tuple[float, float] | None) -> str:
 
 def _drain(future: concurrent.futures.Future[None], stage: Stage) -> None:
     """Let calls in flight arrive, for a while; then cut them off."""
-    try:
-        if stage.loop is None:
-            stage.halt("interrupted")
-        else:
-            stage.loop.call_soon_threadsafe(stage.halt, "interrupted")
-        concurrent.futures.wait([future], DRAIN)
-    finally:
-        if stage.loop and stage.task and not future.done():
-            stage.loop.call_soon_threadsafe(stage.task.cancel)
+    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile: everything has arrived
+        try:
+            if stage.loop is None:
+                stage.halt("interrupted")
+            else:
+                stage.loop.call_soon_threadsafe(stage.halt, "interrupted")
+            concurrent.futures.wait([future], DRAIN)
+        finally:
+            if stage.loop and stage.task and not future.done():
+                stage.loop.call_soon_threadsafe(stage.task.cancel)
 
 
 class _Key:

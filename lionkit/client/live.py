@@ -36,7 +36,8 @@ HEAD_START = {True: 0.1, False: 2.0}
 """Seconds the first call to a model is sent ahead of the others, on this machine and elsewhere: a key, a quota or a
 name that is refused is refused within a round trip, and costs one request instead of one a worker."""
 PATIENCE = 10
-"""Rate-limit answers a call may meet, in multiples of `max_attempts`: they are requests to wait, not failures."""
+"""Rate-limit answers, and refused connections to a server that has answered before, a call may meet, in multiples of
+`max_attempts`: they are no failures of the row."""
 
 
 @dataclass
@@ -53,9 +54,13 @@ class Stage:
     hide: Callable[[str], str]
     """Takes the key out of a text."""
     local: bool
+    batch: bool
+    """Whether to ask through the Batch API."""
     queue: deque[Call]
     expected: Estimate
     """What the map will use in all."""
+    aside: deque[Call] = field(default_factory=deque)
+    """Calls that a batch of another kernel holds: to be collected from there."""
     done: dict[str, Completion] = field(default_factory=dict)
     failed: int = 0
     paid: Usage = NOTHING
@@ -94,17 +99,13 @@ class Stage:
 
         `owner` holds the claim: this kernel, or a batch's token.
         """
-        paid = bound(call.request) if outcome.paid is None else outcome.paid
-        self.paid += paid
         if outcome.replied:
             self.habits.setdefault(call.model, {})
-        if outcome.kind in ("ok", "truncated", "filtered", "refused"):
-            status, text, error = cast(Status, outcome.kind), self.hide(outcome.text), self.hide(outcome.error)
-            reply = Completion(status, text, paid, False, error, call.key, call.model)
-            self.store.put(reply, json.dumps(sent), owner)
+        paid, reply = self.keep(call.key, call.model, outcome, bound(call.request), sent, owner)
+        self.paid += paid
+        if reply:
             self.done[call.key] = reply
             return None
-        self.store.release(call.key, paid, owner)
         if outcome.kind == "stop":
             self.halt(outcome.error)
             return None
@@ -114,14 +115,29 @@ class Stage:
             return 0.0
         return self._again(call, outcome)
 
+    def keep(
+        self, key: str, model: str, outcome: Outcome, most: Usage, sent: dict[str, Any], owner: str
+    ) -> tuple[Usage, Completion | None]:
+        """Store a reply, or give the call up; what it cost either way (`most`, where nobody knows)."""
+        paid = most if outcome.paid is None else outcome.paid
+        if outcome.kind not in ("ok", "truncated", "filtered", "refused"):
+            self.store.release(key, paid, owner)
+            return paid, None
+        status, text, error = cast(Status, outcome.kind), self.hide(outcome.text), self.hide(outcome.error)
+        reply = Completion(status, text, paid, False, error, key, model)
+        self.store.put(reply, json.dumps(sent), owner)
+        return paid, reply
+
     def _again(self, call: Call, outcome: Outcome) -> float | None:
         """After a failed attempt: the wait before the next, or None where the row has failed."""
-        call.failures += outcome.kind == "retry"
-        call.limited += outcome.kind == "limited"
+        away, known = outcome.kind == "unreachable", call.model in self.habits
+        patient = outcome.kind == "limited" or (away and known)
+        call.failures += not patient
+        call.limited += patient
         most, tries = self.config.max_attempts, call.failures + call.limited
         spent = call.failures >= most or call.limited >= PATIENCE * most
         error = f"{outcome.error} (given up after {tries} attempts)" if spent else outcome.error
-        if spent and call.model not in self.habits:
+        if spent and (away or not known):
             self.halt(f"{endpoint(self.config)} gives no reply: {error}: check base_url and the network")
             return None
         if spent or outcome.kind == "failed":
@@ -153,10 +169,15 @@ async def run(stage: Stage, client: openai.AsyncOpenAI) -> None:
                 first = next(call for call in stage.queue if call.model == model)
                 stage.queue.remove(first)
                 ahead.append(asyncio.create_task(_work(stage, client, deque([first]))))
-                await asyncio.wait(ahead, timeout=HEAD_START[stage.local] if not stage.config.batch else None)
-            await batch.run(stage, client, submit=stage.config.batch)
-            workers = min(stage.config.concurrency, len(stage.queue))
-            await asyncio.gather(*ahead, *(_work(stage, client, stage.queue) for _ in range(workers)))
+                await asyncio.wait(ahead, timeout=HEAD_START[stage.local] if not stage.batch else None)
+            while True:
+                await batch.run(stage, client, submit=stage.batch)
+                workers = min(stage.config.concurrency, len(stage.queue))
+                await asyncio.gather(*ahead, *(_work(stage, client, stage.queue) for _ in range(workers)))
+                stage.queue, stage.aside = stage.aside, deque()
+                if not stage.queue or stage.halted.is_set():
+                    break
+                await stage.rest(10 * POLL)
         except LionkitError as error:
             stage.halt(str(error))
 
@@ -171,6 +192,8 @@ async def _work(stage: Stage, client: openai.AsyncOpenAI, queue: deque[Call]) ->
                 if wait is not None:
                     await stage.rest(wait)
                     queue.appendleft(call)
+            elif state == "batched":
+                stage.aside.append(call)
             elif state != "done":
                 queue.append(call)
                 await stage.rest(POLL)

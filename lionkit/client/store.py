@@ -107,19 +107,22 @@ class Store:
                 Path(lock.lock_file).unlink(missing_ok=True)
 
     def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool] | None, owner: str = "") -> Completion | str:
-        """The reply if it is there by now, else `claimed`, `taken` (another kernel is asking), `wait` (the budget may
-        allow it once calls in flight are settled) or `over` (it will not; no `fits`: no budget).
+        """The reply if it is there by now, else `claimed`, `taken` (another kernel is asking), `batched` (in a batch),
+        `wait` (the budget may allow it once what running maps have asked is settled) or `over` (it will not).
+        No `fits`: no budget.
         """
         with self._transaction():
             if row := self._db.execute(f"SELECT {COLUMNS} FROM calls WHERE key = ?", (key,)).fetchone():
                 return _completion(row)
-            if self._db.execute("SELECT 1 FROM claims WHERE key = ?", (key,)).fetchone():
-                return "taken"
+            sql = "SELECT owner IN (SELECT token FROM batches) FROM claims WHERE key = ?"
+            if row := self._db.execute(sql, (key,)).fetchone():
+                return "batched" if row[0] else "taken"
             if fits is not None:
-                sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), COUNT(*) FROM claims"
-                asked, written, others = self._db.execute(sql).fetchone()
+                alive = "SELECT owner FROM owners UNION SELECT token FROM batches JOIN owners USING (owner)"
+                sql = f"SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(owner IN ({alive})) FROM claims"
+                asked, written, running = self._db.execute(sql).fetchone()
                 if not fits(self.spent() + Usage(int(asked), int(written)) + most):
-                    return "wait" if others else "over"
+                    return "wait" if running else "over"
             row = (key, owner or self.owner, most.prompt_tokens, most.completion_tokens)
             self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?)", row)
         return "claimed"
@@ -150,6 +153,12 @@ class Store:
         sql = f"SELECT token, batch_id FROM batches WHERE {ours} AND {settled}"
         with self._reported():
             return self._db.execute(sql, (json.dumps(list(keys)),)).fetchall()
+
+    def claims(self, owner: str) -> dict[str, Usage]:
+        """The calls that an owner holds, and what each may use at most."""
+        sql = "SELECT key, prompt_tokens, completion_tokens FROM claims WHERE owner = ?"
+        with self._reported():
+            return {key: Usage(asked, written) for key, asked, written in self._db.execute(sql, (owner,))}
 
     def close_batch(self, token: str) -> None:
         """Everything it brought is stored: free the calls that it did not bring."""
@@ -184,9 +193,10 @@ class Store:
 
     def _bury(self, owner: str) -> None:
         with self._transaction():
-            claims = "SELECT key, prompt_tokens, completion_tokens FROM claims WHERE owner = ?"
-            for key, asked, written in self._db.execute(claims, (owner,)).fetchall():
-                self._settle(key, Usage(asked, written), owner)
+            for key, most in self.claims(owner).items():
+                self._settle(key, most, owner)
+            unused = "owner = ? AND batch_id IS NULL AND token NOT IN (SELECT owner FROM claims)"
+            self._db.execute(f"DELETE FROM batches WHERE {unused}", (owner,))
             self._db.execute("DELETE FROM owners WHERE owner = ?", (owner,))
 
     def _lock_of(self, owner: str) -> FileLock:

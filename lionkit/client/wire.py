@@ -15,25 +15,39 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
 import openai
 
 from lionkit.client.calls import ChatRequest, Usage, endpoint
+from lionkit.client.pacing import seconds
 from lionkit.config import ApiConfig
 
 NOTHING = Usage()
 LONGEST_WAIT = 600.0
 """Seconds; a Retry-After beyond it is cut to it."""
-_UNSUPPORTED = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|not permitted|only the default", re.I)
+LONGEST_CONNECT = 15.0
+"""Seconds; until then nothing was sent, so nothing can have been billed."""
+CUT = ("length", "model_length", "max_tokens")
+BROKEN = ("error", "abort", "insufficient_system_resource")
+"""Reasons to finish that mean an unfinished reply: at the token limit; by a fault of the server."""
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unavailable|not permitted|only the default", re.I
+)
 _SCHEMA = re.compile(r"response.?format|(response|json).?schema|structured.?output|additional.?properties", re.I)
 _TOO_LONG = re.compile(r"context.?(length|window|size)|maximum context|prompt is too long", re.I)
-_FILTER = re.compile(r"content.?(filter|policy|management)|responsible.?ai", re.I)
+_FILTER = re.compile(r"content.?(filter|policy|management)|responsible.?ai|requires moderation|input was flagged", re.I)
 _NO_MONEY = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded your current quota", re.I)
-_NO_MODEL = re.compile(r"model.{0,200}(not.?found|not exist|no access)|(unknown|invalid|no such).model", re.I | re.S)
-_SECRET = re.compile(r"\b\w?(sk|pk|key)[-_][\w*.\-]{4,}|Bearer \S+", re.I)
+_NO_KEY = re.compile(r"api.?key.{0,30}(not valid|invalid|not found|expired)", re.I)
+_NO_MODEL = re.compile(
+    r"(model|deployment).{0,200}(not.?found|not exist|no access)|(unknown|invalid|no such).model"
+    r"|not.found.{0,20} model|no endpoints found",
+    re.I | re.S,
+)
+_SOON = re.compile(r"(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)", re.I)
+_SECRET = re.compile(r"\b\w?(sk|pk|key)[-_][\w*.\-]{4,}|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*", re.I)
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Outcome:
     """What an attempt came to. `paid` is None when nobody knows whether the endpoint billed it."""
 
     kind: str
+    """ok, truncated, filtered, refused, failed: final. retry, limited, unreachable, adapt: again. stop: none again."""
     text: str = ""
     error: str = ""
     paid: Usage | None = NOTHING
@@ -63,9 +78,8 @@ def connect(config: ApiConfig, key: str, app: Any) -> openai.AsyncOpenAI:
     limits = httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
     transport = None if app is None else httpx2.ASGITransport(app=app)
     http = openai.DefaultAsyncHttpx2Client(limits=limits, transport=transport, verify=_certificates())
-    return openai.AsyncOpenAI(
-        api_key=key, base_url=endpoint(config), max_retries=0, timeout=config.timeout, http_client=http
-    )
+    timeout = httpx2.Timeout(config.timeout, connect=min(config.timeout, LONGEST_CONNECT))
+    return openai.AsyncOpenAI(api_key=key, base_url=endpoint(config), max_retries=0, timeout=timeout, http_client=http)
 
 
 @functools.cache
@@ -82,38 +96,46 @@ async def attempt(client: openai.AsyncOpenAI, body: dict[str, Any], config: ApiC
             response = await client.post("/chat/completions", body=body, cast_to=httpx2.Response, options=options)
     except openai.APIStatusError as error:
         return read_error(error.status_code, error.body, error.response.headers, body, config)
-    except (TimeoutError, openai.APITimeoutError):
-        return Outcome("retry", error=f"no reply within {config.timeout:g} s", paid=None)
-    except (openai.APIConnectionError, ConnectionError) as error:
+    except (TimeoutError, openai.APIConnectionError, ConnectionError) as error:
         cause = error.__cause__
-        lost = None if not isinstance(cause, httpx2.ConnectError) else NOTHING
-        return Outcome("retry", error=f"the connection failed ({type(cause or error).__name__})", paid=lost)
+        said = f"the connection failed ({type(cause or error).__name__})"
+        if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)):
+            return Outcome("unreachable", error=said)
+        late = isinstance(error, (TimeoutError, openai.APITimeoutError))
+        return Outcome("retry", error=f"no reply within {config.timeout:g} s" if late else said, paid=None)
     except UnicodeEncodeError:
         return Outcome("failed", error="the prompt holds a lone surrogate, which is no text")
     try:
         reply = json.loads(response.content)
     except ValueError:
-        return Outcome("retry", error="the reply is not JSON", paid=None, headers=response.headers)
-    return read_reply(reply, response.headers)
+        start = _plain(response.content[:200].decode("utf-8", "replace"))[:60]
+        return Outcome("retry", error=f"the reply is not JSON: {start}", paid=None, headers=response.headers)
+    return read_reply(reply, response.headers, body, config)
 
 
-def read_reply(reply: Any, headers: Mapping[str, str]) -> Outcome:
-    """The meaning of a 200: the first choice's text and how it ended."""
+def read_reply(reply: Any, headers: Mapping[str, str], sent: Mapping[str, Any], config: ApiConfig) -> Outcome:
+    """The meaning of a 200: the first choice's text and how it ended, or the error that some put there (OpenRouter)."""
+    if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
+        fields = _fields(reply)
+        status = int(fields["code"]) if re.fullmatch(r"[45]\d\d", str(fields.get("code"))) else 500
+        outcome = read_error(status, fields, headers, sent, config)
+        return replace(outcome, paid=None) if outcome.kind == "retry" else outcome
     try:
-        choice, counts = reply["choices"][0], reply.get("usage")
-        message, finish = choice["message"], choice.get("finish_reason")
+        choice, paid = reply["choices"][0], _usage(reply.get("usage"))
+        message, finish = choice["message"], str(choice.get("finish_reason") or "").lower()
         text, refusal = message.get("content") or "", message.get("refusal")
-        paid = _usage(counts) if counts else None
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        if not isinstance(text, str):
+            text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
+    except (KeyError, IndexError, TypeError, AttributeError):
         return Outcome("retry", error="the reply has no choices, or none that can be read", paid=None, headers=headers)
-    if not isinstance(text, str):
-        text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
-    kind, error = "ok", ""
-    if finish == "content_filter":
+    kind, text, error = "ok", _answer(text), ""
+    if finish.startswith("content_filter"):
         kind, error = "filtered", "the endpoint's content filter ended the reply"
     elif refusal:
         kind, text, error = "refused", "", f"the model refused: {refusal}"
-    elif finish == "length":
+    elif finish in BROKEN or choice.get("error"):
+        kind, error = "retry", f"the endpoint broke the reply off ({finish}) {_said(_fields(choice))}"
+    elif finish in CUT:
         where = "in its answer" if text.strip() else "before its answer began (reasoning took it all)"
         kind, error = "truncated", f"cut at the token limit {where}: raise max_tokens"
     elif not text.strip():
@@ -121,41 +143,74 @@ def read_reply(reply: Any, headers: Mapping[str, str]) -> Outcome:
     return Outcome(kind, text, error, paid, headers=headers, replied=True)
 
 
-def _usage(counts: Mapping[str, Any]) -> Usage:
-    details = counts.get("completion_tokens_details") or {}
-    reasoned = int(details.get("reasoning_tokens") or 0)
-    return Usage(int(counts["prompt_tokens"]), int(counts.get("completion_tokens") or 0), reasoned)
+def _answer(text: str) -> str:
+    """The text behind the thoughts, which endpoints without a reasoning parser leave at its head. Where the prompt's
+    template opened them, only the closing tag is there.
+    """
+    head, closed, rest = text.partition("</think>")
+    opened = head.lstrip().startswith("<think>")
+    alone = closed and "<think>" not in head and head.endswith("\n") and rest.startswith("\n")
+    return rest.lstrip() if opened or alone else text
+
+
+def _usage(counts: Any) -> Usage | None:
+    """The tokens told; None where they are not."""
+    try:
+        details = counts.get("completion_tokens_details") or {}
+        told = (counts["prompt_tokens"], counts.get("completion_tokens"), details.get("reasoning_tokens"))
+        return Usage(*(max(0, int(n or 0)) for n in told))
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        return None
+
+
+def _fields(error: Any) -> dict[str, Any]:
+    """An error's fields, whatever it is wrapped in: a list (Gemini), `error` within `error`, a text, a page."""
+    while isinstance(error, list) and error or isinstance(error, dict) and error.get("error"):
+        error = error[0] if isinstance(error, list) else error["error"]
+    return error if isinstance(error, dict) else {"message": error or ""}
+
+
+def _said(fields: Mapping[str, Any]) -> str:
+    """Its message, else FastAPI's `detail`, else all of it; without keys, and without tags of a proxy's page."""
+    return _plain(_SECRET.sub("[key]", str(fields.get("message") or fields.get("detail") or fields or "")))[:300]
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
 def read_error(
     status: int, error: Any, headers: Mapping[str, str], sent: Mapping[str, Any], config: ApiConfig
 ) -> Outcome:
     """The meaning of an HTTP error: what to do, and for whom."""
-    error = error if isinstance(error, dict) else {"message": str(error or "")}
-    said = " ".join(_SECRET.sub("[key]", f"{error.get('message') or error.get('detail') or ''}").split())[:300]
-    all_of_it = f"{error.get('code') or ''} {error.get('type') or ''} {said} {error.get('innererror') or ''}"
+    error = _fields(error)
+    said, code = _said(error), f"{error.get('code') or ''} {error.get('type') or ''}"
+    all_of_it, wait = f"{code} {said} {error.get('innererror') or ''}", retry_after(headers)
+    if wait is None and (soon := _SOON.search(said)):
+        wait = min(seconds(soon[1]), LONGEST_WAIT)
     model, url = sent.get("model"), endpoint(config)
     if status in (400, 403, 404) and _NO_MODEL.search(all_of_it):
         return Outcome("stop", error=f"{url} has no model {model!r} for this account: name one that it lists")
-    if status in (401, 403):
-        return Outcome("stop", error=f"{url} refuses the key ({status}): check the one in {config.api_key_env}")
-    if status == 402 or (status in (400, 429) and _NO_MONEY.search(all_of_it)):
-        return Outcome("stop", error="the account's quota is used up: add credit or raise its limit, then run again")
-    if status == 404:
-        remedy = "check base_url" if url.endswith("/v1") else "base_url usually ends in /v1"
-        return Outcome("stop", error=f"{url}/chat/completions does not exist (404): {remedy}")
-    if status == 429:
-        return Outcome("limited", error="the rate limit was hit", wait=retry_after(headers), headers=headers)
-    if status in (408, 409) or status >= 500:
-        return Outcome(
-            "retry", error=f"the endpoint failed ({status}) {said}", wait=retry_after(headers), headers=headers
-        )
-    if _FILTER.search(all_of_it):
+    if status in (400, 403) and _FILTER.search(all_of_it):
         return Outcome("filtered", error=f"the endpoint's content filter refused the prompt: {said}")
+    if status in (401, 403) or (status == 400 and _NO_KEY.search(said)):
+        return Outcome("stop", error=f"{url} refuses the key ({status}): check the one in {config.api_key_env}")
+    # Gemini words its limit per minute like a used-up quota, but says when it ends
+    poor = _NO_MONEY.search(code) or (wait is None and _NO_MONEY.search(said))
+    if status == 402 or (status in (400, 429) and poor):
+        return Outcome("stop", error="the account's quota is used up: add credit or raise its limit, then run again")
+    if status in (404, 405):
+        remedy = "check base_url" if url.endswith("/v1") else "base_url usually ends in /v1"
+        return Outcome("stop", error=f"{url}/chat/completions does not exist ({status}): {remedy}")
+    if status == 429:
+        return Outcome("limited", error="the rate limit was hit", wait=wait, headers=headers)
+    if status in (408, 409) or status >= 500:
+        return Outcome("retry", error=f"the endpoint failed ({status}) {said}", wait=wait, headers=headers)
     if _TOO_LONG.search(all_of_it):
         return Outcome("failed", error=f"the prompt is too long for {model}: {said}")
     for name in ("max_tokens", "temperature", "response_format"):
-        refused = (error.get("param") == name or name in said) and _UNSUPPORTED.search(all_of_it)
+        named = error.get("param") == name or name in said.replace(" ", "_")
+        refused = named and _UNSUPPORTED.search(all_of_it)
         if name == "response_format":  # whatever is wrong with it, a reply without it is worth as much
             refused = refused or _SCHEMA.search(said)
         if name in sent and refused:
@@ -167,10 +222,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait as the headers say, at most `LONGEST_WAIT`; None where they do not say."""
     milliseconds, wait = headers.get("retry-after-ms"), headers.get("retry-after", "")
     try:
-        seconds = float(milliseconds) / 1000 if milliseconds else float(wait)
+        told = float(milliseconds) / 1000 if milliseconds else float(wait)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(wait).timestamp() - time.time()
+            told = email.utils.parsedate_to_datetime(wait).timestamp() - time.time()
         except ValueError:
             return None
-    return None if seconds != seconds else min(max(seconds, 0.0), LONGEST_WAIT)
+    return None if told != told else min(max(told, 0.0), LONGEST_WAIT)

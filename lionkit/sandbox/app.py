@@ -220,7 +220,10 @@ async def _make_batch(request: Request) -> Response:
 
 
 async def _show_batch(request: Request) -> Response:
-    return JSONResponse(_looked_at(request.app.state, request.path_params["id"]))
+    name, state = request.path_params["id"], request.app.state
+    if name not in state.batches:
+        return JSONResponse(_fail(f"No batch found with id {name!r}", "not_found"), 404)
+    return JSONResponse(_looked_at(state, name))
 
 
 async def _list_batches(request: Request) -> Response:
