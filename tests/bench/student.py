@@ -73,7 +73,7 @@ print(json.dumps({"seconds": seconds, "ids": [list(map(int, r)) for r in sft.tra
 def main() -> None:
     parts = {"trl": against_trl, "ablation": ablation, "greedy": greedy, "memory": memory, "gpu": gpu}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], *parts], default=list(parts))
+    parser.add_argument("parts", nargs="*", choices=[[], *parts], default=[])
     parser.add_argument("--trl", default="")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIONKIT_DATA", "../shared/data")))
     parser.add_argument("--peak", default="", help=argparse.SUPPRESS)  # one model of `memory`, in a process of its own
@@ -82,7 +82,7 @@ def main() -> None:
     torch.set_num_threads(2)
     if options.peak:
         return peak(options)
-    for part in options.parts:
+    for part in options.parts or parts:
         with tempfile.TemporaryDirectory(prefix="lionkit-bench-") as folder:
             parts[part](options, Path(folder))
 
@@ -120,10 +120,11 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
     student.train(model, [pairs[i] for i in chosen], out=folder / "ours", progress=False, **SETTINGS)
     seconds = time.monotonic() - started
     print(f"trl: {len(chosen)} rows, {tokens} tokens without padding, {same} rows with the same ids in both")
-    ours, trl = (validation_loss(folder / name, held) for name in ("ours", "trl"))
-    print(f"trl: TRL {tokens / theirs['seconds']:.0f} tokens/s ({theirs['seconds']:.0f} s), validation loss {trl:.4f}")
-    print(f"trl: lionkit {tokens / seconds:.0f} tokens/s ({seconds:.0f} s), validation loss {ours:.4f} (<= TRL's)")
-    print(f"trl: {theirs['seconds'] / seconds:.2f} times as fast (>= 1.5)")
+    print(f"trl: TRL {tokens / theirs['seconds']:.0f} tokens/s ({theirs['seconds']:.0f} s)")
+    print(f"trl: lionkit {tokens / seconds:.0f} tokens/s ({seconds:.0f} s)")
+    print(f"trl: {theirs['seconds'] / seconds:.2f} times as fast (>= 1.5)", flush=True)
+    trl, ours = (validation_loss(folder / name, held) for name in ("trl", "ours"))
+    print(f"trl: validation loss {trl:.4f} with TRL, {ours:.4f} with lionkit (no more than TRL's)")
 
 
 def validation_loss(adapter: Path, held: Pairs) -> float:
