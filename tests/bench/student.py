@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import os
 import random
 import subprocess
@@ -101,7 +102,8 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
     rows = [encode(model.tokenizer, *pair, template=model.template, max_length=256) for pair in pairs]
     chosen = [i for i, row in enumerate(rows) if row and not row.cut][:96]
     held = [pair for i, pair in enumerate(pairs) if i not in chosen]
-    tokens = sum(len(rows[i].input_ids) for i in chosen)  # type: ignore[union-attr]
+    ids = [row.input_ids for i in chosen if (row := rows[i])]
+    tokens = sum(map(len, ids))
     texts = [
         (model.tokenizer.decode(prompt_ids(model.tokenizer, pairs[i][0], template=model.template)), pairs[i][1])
         for i in chosen
@@ -115,7 +117,7 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
     if done.returncode:
         sys.exit(f"TRL failed: {done.stderr[-2000:]}")
     theirs = json.loads(done.stdout.splitlines()[-1])
-    same = sum(rows[i].input_ids == ids for i, ids in zip(chosen, theirs["ids"], strict=True))  # type: ignore[union-attr]
+    same = sum(map(operator.eq, ids, theirs["ids"]))
     started = time.monotonic()
     student.train(model, [pairs[i] for i in chosen], out=folder / "ours", progress=False, **SETTINGS)
     seconds = time.monotonic() - started
@@ -150,7 +152,7 @@ def ablation(options: argparse.Namespace, folder: Path) -> None:
     """Seconds for 48 rows with one gain taken away at a time."""
     pairs = read_pairs(options)[:48]
     kind = trainer._StudentTrainer  # type: ignore[attr-defined]
-    variants = {
+    variants: dict[str, Any] = {
         "as it is": nullcontext(),
         "4-bit layers of bitsandbytes and peft": mock.patch.object(trainer, "dense", return_value=nullcontext()),
         "PyTorch's fused attention": mock.patch.object(trainer, "EAGER_LENGTH", 0),
@@ -196,7 +198,7 @@ PEAKS: dict[str, dict[str, Any]] = {
     "SmolLM2-135M": {"batch_size": 8, "max_length": 256, "gradient_checkpointing": False},
     "Llama-300M": {"batch_size": 4, "max_length": 512, "gradient_checkpointing": True},
 }
-SHAPE = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16,
+SHAPE: dict[str, Any] = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16,
          "vocab_size": 49152, "tie_word_embeddings": True}  # fmt: skip
 
 
@@ -258,9 +260,9 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     draw = random.Random(0)
     text = "".join(draw.choices("abcdefgh ", k=12_000))
     pairs = [(text[n : n + 370], text[n + 370 : n + 980]) for n in range(0, 12_000, 1000)]
-    settings = {"batch_size": 1, "max_length": 1024, "gradient_checkpointing": True}
+    settings: dict[str, Any] = {"batch_size": 1, "max_length": 1024, "gradient_checkpointing": True}
     report = student.train(model, pairs, out=folder, epochs=1, progress=False, **settings)
-    table = plan.memory(config, Config(student=StudentConfig(**settings)), device=device.type)  # type: ignore[arg-type]
+    table = plan.memory(config, Config(student=StudentConfig(**settings)), device=device.type)
     planned = int(table["bytes"].iloc[-1] - (table["bytes"].iloc[0] if on_gpu else 0))  # torch counts no context
     print(table.to_string(index=False))
     print(f"gpu: {report.tokens / report.seconds:.0f} tokens/s over {report.steps} steps, losses {report.losses[-3:]}")
@@ -280,9 +282,9 @@ def random_network(config: Any, device: torch.device, dtype: torch.dtype) -> Any
         network = LlamaForCausalLM(config)
     linears = {name: m for name, m in network.named_modules() if type(m) is torch.nn.Linear and name != "lm_head"}
     for name, old in linears.items():
-        kind = {"compress_statistics": True, "quant_type": "nf4"}
+        kind: Any = {"compress_statistics": True, "quant_type": "nf4"}
         layer = Linear4bit(old.in_features, old.out_features, bias=False, compute_dtype=dtype, device="meta", **kind)
-        layer.weight = Params4bit(drawn(old.weight.shape), requires_grad=False, **kind).to(device)
+        layer.weight = Params4bit(drawn(old.weight.shape), requires_grad=False, **kind).to(device)  # type: ignore[misc]
         layer.support_avx512bf16_for_cpu = False  # as student.load has it
         network.set_submodule(name, layer)
     for module in network.modules():
@@ -292,7 +294,7 @@ def random_network(config: Any, device: torch.device, dtype: torch.dtype) -> Any
                 setattr(module, name, torch.nn.Parameter(value.to(dtype), requires_grad=False))
     with device:
         network.model.rotary_emb = type(network.model.rotary_emb)(config)
-    network.is_loaded_in_4bit = True  # peft asks this
+    network.is_loaded_in_4bit = True  # type: ignore[assignment] # peft asks this
     return network.eval()
 
 
