@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -319,9 +318,10 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes held since the peak was last reset: tensors on CUDA, else the whole process (0: unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if (status := Path("/proc/self/status")).is_file():  # getrusage would count the process that started this one
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
     try:
         import resource
     except ImportError:  # Windows
         return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import torch
 from torch.nn import functional as F
 
@@ -198,8 +199,10 @@ PEAKS: dict[str, dict[str, Any]] = {
     "SmolLM2-135M": {"batch_size": 8, "max_length": 256, "gradient_checkpointing": False},
     "Llama-300M": {"batch_size": 4, "max_length": 512, "gradient_checkpointing": True},
 }
-SHAPE: dict[str, Any] = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16,
-         "vocab_size": 49152, "tie_word_embeddings": True}  # fmt: skip
+SHAPE: dict[str, Any] = {
+    "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16,
+    "vocab_size": 49152, "tie_word_embeddings": True,
+}  # fmt: skip
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
@@ -228,7 +231,7 @@ def peak(options: argparse.Namespace) -> None:
     import peft  # noqa: F401
 
     model, settings = json.loads(options.peak)
-    before = trainer.peak_memory(torch.device("cpu"))  # type: ignore[attr-defined]
+    before = psutil.Process().memory_info().rss
     loaded = student.load(model)
     pairs = read_pairs(options)
     rows = [encode(loaded.tokenizer, *pair, template=loaded.template, max_length=4096) for pair in pairs]
