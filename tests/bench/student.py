@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import os
 import random
 import subprocess
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import torch
 from torch.nn import functional as F
 
@@ -73,7 +75,7 @@ print(json.dumps({"seconds": seconds, "ids": [list(map(int, r)) for r in sft.tra
 def main() -> None:
     parts = {"trl": against_trl, "ablation": ablation, "greedy": greedy, "memory": memory, "gpu": gpu}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], *parts], default=list(parts))
+    parser.add_argument("parts", nargs="*", choices=[[], *parts], default=[])
     parser.add_argument("--trl", default="")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIONKIT_DATA", "../shared/data")))
     parser.add_argument("--peak", default="", help=argparse.SUPPRESS)  # one model of `memory`, in a process of its own
@@ -82,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(2)
     if options.peak:
         return peak(options)
-    for part in options.parts:
+    for part in options.parts or parts:
         with tempfile.TemporaryDirectory(prefix="lionkit-bench-") as folder:
             parts[part](options, Path(folder))
 
@@ -101,7 +103,8 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
     rows = [encode(model.tokenizer, *pair, template=model.template, max_length=256) for pair in pairs]
     chosen = [i for i, row in enumerate(rows) if row and not row.cut][:96]
     held = [pair for i, pair in enumerate(pairs) if i not in chosen]
-    tokens = sum(len(rows[i].input_ids) for i in chosen)  # type: ignore[union-attr]
+    ids = [row.input_ids for i in chosen if (row := rows[i])]
+    tokens = sum(map(len, ids))
     texts = [
         (model.tokenizer.decode(prompt_ids(model.tokenizer, pairs[i][0], template=model.template)), pairs[i][1])
         for i in chosen
@@ -115,15 +118,16 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
     if done.returncode:
         sys.exit(f"TRL failed: {done.stderr[-2000:]}")
     theirs = json.loads(done.stdout.splitlines()[-1])
-    same = sum(rows[i].input_ids == ids for i, ids in zip(chosen, theirs["ids"], strict=True))  # type: ignore[union-attr]
+    same = sum(map(operator.eq, ids, theirs["ids"]))
     started = time.monotonic()
     student.train(model, [pairs[i] for i in chosen], out=folder / "ours", progress=False, **SETTINGS)
     seconds = time.monotonic() - started
     print(f"trl: {len(chosen)} rows, {tokens} tokens without padding, {same} rows with the same ids in both")
-    ours, trl = (validation_loss(folder / name, held) for name in ("ours", "trl"))
-    print(f"trl: TRL {tokens / theirs['seconds']:.0f} tokens/s ({theirs['seconds']:.0f} s), validation loss {trl:.4f}")
-    print(f"trl: lionkit {tokens / seconds:.0f} tokens/s ({seconds:.0f} s), validation loss {ours:.4f} (<= TRL's)")
-    print(f"trl: {theirs['seconds'] / seconds:.2f} times as fast (>= 1.5)")
+    print(f"trl: TRL {tokens / theirs['seconds']:.0f} tokens/s ({theirs['seconds']:.0f} s)")
+    print(f"trl: lionkit {tokens / seconds:.0f} tokens/s ({seconds:.0f} s)")
+    print(f"trl: {theirs['seconds'] / seconds:.2f} times as fast (>= 1.5)", flush=True)
+    trl, ours = (validation_loss(folder / name, held) for name in ("trl", "ours"))
+    print(f"trl: validation loss {trl:.4f} with TRL, {ours:.4f} with lionkit (no more than TRL's)")
 
 
 def validation_loss(adapter: Path, held: Pairs) -> float:
@@ -149,7 +153,7 @@ def ablation(options: argparse.Namespace, folder: Path) -> None:
     """Seconds for 48 rows with one gain taken away at a time."""
     pairs = read_pairs(options)[:48]
     kind = trainer._StudentTrainer  # type: ignore[attr-defined]
-    variants = {
+    variants: dict[str, Any] = {
         "as it is": nullcontext(),
         "4-bit layers of bitsandbytes and peft": mock.patch.object(trainer, "dense", return_value=nullcontext()),
         "PyTorch's fused attention": mock.patch.object(trainer, "EAGER_LENGTH", 0),
@@ -195,8 +199,10 @@ PEAKS: dict[str, dict[str, Any]] = {
     "SmolLM2-135M": {"batch_size": 8, "max_length": 256, "gradient_checkpointing": False},
     "Llama-300M": {"batch_size": 4, "max_length": 512, "gradient_checkpointing": True},
 }
-SHAPE = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16,
-         "vocab_size": 49152, "tie_word_embeddings": True}  # fmt: skip
+SHAPE: dict[str, Any] = {
+    "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16,
+    "vocab_size": 49152, "tie_word_embeddings": True,
+}  # fmt: skip
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
@@ -225,7 +231,7 @@ def peak(options: argparse.Namespace) -> None:
     import peft  # noqa: F401
 
     model, settings = json.loads(options.peak)
-    before = trainer.peak_memory(torch.device("cpu"))  # type: ignore[attr-defined]
+    before = psutil.Process().memory_info().rss
     loaded = student.load(model)
     pairs = read_pairs(options)
     rows = [encode(loaded.tokenizer, *pair, template=loaded.template, max_length=4096) for pair in pairs]
@@ -257,9 +263,9 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     draw = random.Random(0)
     text = "".join(draw.choices("abcdefgh ", k=12_000))
     pairs = [(text[n : n + 370], text[n + 370 : n + 980]) for n in range(0, 12_000, 1000)]
-    settings = {"batch_size": 1, "max_length": 1024, "gradient_checkpointing": True}
+    settings: dict[str, Any] = {"batch_size": 1, "max_length": 1024, "gradient_checkpointing": True}
     report = student.train(model, pairs, out=folder, epochs=1, progress=False, **settings)
-    table = plan.memory(config, Config(student=StudentConfig(**settings)), device=device.type)  # type: ignore[arg-type]
+    table = plan.memory(config, Config(student=StudentConfig(**settings)), device=device.type)
     planned = int(table["bytes"].iloc[-1] - (table["bytes"].iloc[0] if on_gpu else 0))  # torch counts no context
     print(table.to_string(index=False))
     print(f"gpu: {report.tokens / report.seconds:.0f} tokens/s over {report.steps} steps, losses {report.losses[-3:]}")
@@ -279,9 +285,9 @@ def random_network(config: Any, device: torch.device, dtype: torch.dtype) -> Any
         network = LlamaForCausalLM(config)
     linears = {name: m for name, m in network.named_modules() if type(m) is torch.nn.Linear and name != "lm_head"}
     for name, old in linears.items():
-        kind = {"compress_statistics": True, "quant_type": "nf4"}
+        kind: Any = {"compress_statistics": True, "quant_type": "nf4"}
         layer = Linear4bit(old.in_features, old.out_features, bias=False, compute_dtype=dtype, device="meta", **kind)
-        layer.weight = Params4bit(drawn(old.weight.shape), requires_grad=False, **kind).to(device)
+        layer.weight = Params4bit(drawn(old.weight.shape), requires_grad=False, **kind).to(device)  # type: ignore[misc]
         layer.support_avx512bf16_for_cpu = False  # as student.load has it
         network.set_submodule(name, layer)
     for module in network.modules():
@@ -291,7 +297,7 @@ def random_network(config: Any, device: torch.device, dtype: torch.dtype) -> Any
                 setattr(module, name, torch.nn.Parameter(value.to(dtype), requires_grad=False))
     with device:
         network.model.rotary_emb = type(network.model.rotary_emb)(config)
-    network.is_loaded_in_4bit = True  # peft asks this
+    network.is_loaded_in_4bit = True  # type: ignore[assignment] # peft asks this
     return network.eval()
 
 
