@@ -79,7 +79,8 @@ def _made(base: str, config: Mapping[str, Any], iteration: Any, dtype: str) -> s
 
 _SCORES_NOTE = (
     "On held-out instructions; iteration 0 is the base. Relative score: the student's total over the teacher's, "
-    "both orders, under the run's judge."
+    "both orders, under the run's judge. Measured with the base as it was in training (see `quantize`): on 16-bit "
+    "weights some answers differ."
 )
 
 

@@ -1,0 +1,137 @@
+"""The student behind a URL: its answers come through the client, and belong to the adapter that gave them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lionkit import loop, served
+from lionkit.client import ChatClient
+from lionkit.config import Config, preset
+from lionkit.errors import ConfigError, StageStopped
+from lionkit.records import Instruction
+from lionkit.run import open_run
+from lionkit.sandbox import app
+from lionkit.sandbox.families import solve
+
+URL = "http://student.invalid/v1"
+ITEMS = [Instruction(f"Say {n}.") for n in range(5)]
+
+
+def client(tmp_path: Path, answer: Any, **options: Any) -> ChatClient:
+    config = dataclasses.replace(preset("smoke"), student_url=URL)
+    return served.connect(config, tmp_path / "student.sqlite", app=app.create_app(answer, **options))
+
+
+def ask(by: ChatClient, **changes: Any) -> list[Any]:
+    options = {"model": "iteration-01", "weights": "aa", "max_tokens": 8} | changes
+    return served.respond(by, ITEMS, **options)  # type: ignore[arg-type]
+
+
+def test_the_prompt_is_the_one_it_was_trained_on_and_answers_keep_their_order(tmp_path: Path) -> None:
+    seen = []
+
+    def answer(messages: Any, **options: Any) -> str:
+        seen.append(messages)
+        return messages[-1]["content"].upper()
+
+    found = ask(client(tmp_path, answer))
+    assert [r.text for r in found] == ["SAY 0.", "SAY 1.", "SAY 2.", "SAY 3.", "SAY 4."]
+    assert [r.instruction_id for r in found] == [i.id for i in ITEMS]
+    assert seen[0] == [{"role": "system", "content": ""}, {"role": "user", "content": "Say 0."}]
+    assert len(seen) == 5
+
+
+def test_other_weights_under_the_same_name_are_asked_anew(tmp_path: Path) -> None:
+    by = client(tmp_path, lambda messages, **options: "first adapter")
+    assert {r.text for r in ask(by)} == {"first adapter"}
+    after = client(tmp_path, lambda messages, **options: "second adapter")
+    assert {r.text for r in ask(after)} == {"first adapter"}  # stored: the same weights
+    assert after.app.state.accounts.requests == 0
+    assert {r.text for r in ask(after, weights="bb")} == {"second adapter"}
+    assert after.app.state.accounts.requests == 5
+
+
+def test_a_template_without_a_system_role(tmp_path: Path) -> None:
+    def answer(messages: Any, **options: Any) -> Any:
+        refused = messages[0]["role"] == "system"
+        return (400, {"error": {"message": "System role not supported"}}) if refused else "fine"
+
+    by = client(tmp_path, answer)
+    assert {(r.text, r.status) for r in ask(by)} == {("fine", "ok")}
+    assert by.app.state.accounts.requests == 6
+
+
+def test_what_is_the_students_own_mistake_counts_and_what_is_the_servers_does_not(tmp_path: Path) -> None:
+    def answer(messages: Any, **options: Any) -> Any:
+        long, refused = "Say 1." in messages[-1]["content"], "Say 2." in messages[-1]["content"]
+        return "x" * 100 if long else (400, {"error": {"message": "no"}}) if refused else "short"
+
+    found = ask(client(tmp_path, answer))
+    assert [r.status for r in found] == ["ok", "ok", "failed", "ok", "ok"]
+    assert (found[1].text, found[1].reason) == ("x" * 32, "cut at 8 tokens")
+    assert found[2].reason == "the endpoint refused the request (400): no"
+
+
+def test_an_empty_answer_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lionkit.client.live.BACKOFF", 0.001)
+    found = ask(client(tmp_path, lambda messages, **options: "" if "Say 3." in messages[-1]["content"] else "a"))
+    assert [(r.text, r.status) for r in found] == [("a", "ok")] * 3 + [("", "ok"), ("a", "ok")]
+
+
+def test_a_server_without_the_adapter_says_what_to_do(tmp_path: Path) -> None:
+    by = client(tmp_path, None, models={"base": ()})
+    with pytest.raises(StageStopped, match=r"has no model 'iteration-01'.*serve the adapter under that name"):
+        ask(by)
+
+
+def test_the_teachers_key_budget_and_pace_stay_with_the_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-the-teachers-own-key")
+    config = preset("smoke")
+    api = dataclasses.replace(
+        config.api, budget_usd=1.0, price_per_million=(1.0, 1.0), requests_per_minute=5, batch=True
+    )
+    by = served.connect(dataclasses.replace(config, api=api, student_url=URL), tmp_path / "s.sqlite")
+    by._key.find(by.config, offline=False)
+    assert by._key.value == "none-needed"
+    assert (by.config.budget_usd, by.config.price_per_million, by.config.requests_per_minute) == (None, None, None)
+    assert (by.config.base_url, by.config.concurrency, by.config.batch) == (URL, config.student.response_batch, False)
+    with pytest.raises(ConfigError, match="student_url"):
+        Config(student_url="student:8000")
+
+
+def test_a_run_whose_student_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The base and each adapter are asked under their own names; nothing is loaded here to answer."""
+    run = open_run("r", preset="smoke", student_url=URL, train_size=8, heldout_size=4)
+    assert f"answering from {URL}" in capsys.readouterr().out
+    names = []
+
+    def answer(messages: Any, *, temperature: float, slot: str) -> str:
+        names.append(slot)
+        return solve(messages[-1]["content"])[1] if len(set(names)) > 1 else "no idea"  # type: ignore[index]
+
+    by = served.connect(run.config, run.path / "student.sqlite", app=app.create_app(answer))
+    roles = loop.Roles(ChatClient(run.config.api, run.store, app=app.create_app()), None, by)
+    assert loop.score(run, roles, 0)["exact_match"] == 0
+    folder = run.folder(1, "imitation") / "adapter"
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder.parent / "done.json").write_text("{}")
+    assert loop.score(run, roles, 1)["exact_match"] == 1
+    assert len(set(names)) == 2
+    assert len(names) == 8
+    sent = [row["model"] for row in map(dict, _rows(run.path / "student.sqlite"))]
+    assert sorted(sent) == ["iteration-00"] * 4 + ["iteration-01"] * 4
+
+
+def _rows(path: Path) -> list[Any]:
+    import sqlite3
+
+    with sqlite3.connect(path) as db:
+        db.row_factory = sqlite3.Row
+        return db.execute("SELECT model FROM calls").fetchall()
