@@ -27,11 +27,12 @@ def audit(table: pd.DataFrame, tau: float = 1.0, other: pd.DataFrame | None = No
     `other`: the same instructions judged by a second referee or in a second run, for agreement. Length bias needs
     pool_table's responses. A measure without data (one order only, say) is NaN with n = 0.
     """
-    decided = table.dropna(subset="gap")
+    decided, with_responses = table.dropna(subset="gap"), "teacher_response" in table
+    note = "correlation of gap and length difference"
     rows = [
         _share("undecided", table["gap"].isna(), "pairs with an unscored order; in no other measure"),
         *_seats(decided, tau),
-        *_lengths(decided),
+        *([_correlation("length bias", decided["gap"], length_difference(decided), note)] if with_responses else []),
         _share("ties", decided["gap"] == 0, "pairs scored equal; many ties mean a coarse scale"),
         _mean("teacher's score", decided["teacher"], "close to 10 leaves no room above"),
         _mean("student's score", decided["student"], ""),
@@ -102,13 +103,6 @@ def _seats(decided: pd.DataFrame, tau: float) -> list[Row]:
         _share("label flips", (one >= tau) != (two >= tau), "hard in one order, easy in the other"),
         _share("winner flips", one * two < 0, "the better answer changes with the order"),
     ]
-
-
-def _lengths(decided: pd.DataFrame) -> list[Row]:
-    if "teacher_response" not in decided:
-        return []
-    lengths = length_difference(decided)
-    return [_correlation("length bias", decided["gap"], lengths, "correlation of gap and length difference")]
 
 
 def _sides(gaps: pd.Series, tau: float, step: float) -> Row:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lionkit.errors import LionkitError
 from lionkit.readers import read_instructions as read_instructions
-from lionkit.records import Instruction, Response, Verdict
+from lionkit.records import Instruction, Judgement, Response, Verdict
 from lionkit.reviews import read_fastchat_reviews as read_fastchat_reviews
 
 
@@ -87,35 +87,11 @@ def verdict_table(verdicts: Iterable[Verdict], tau: float = 1.0) -> pd.DataFrame
     """
     rows = []
     for v in verdicts:
-        first, second = v.teacher_first, v.student_first
-        rows.append(
-            (
-                v.instruction_id,
-                v.iteration,
-                first.teacher,
-                first.student,
-                second.teacher if second else None,
-                second.student if second else None,
-                v.teacher_score,
-                v.student_score,
-                v.gap,
-                v.label(tau),
-                v.reason,
-            )
-        )
-    columns = [
-        "instruction_id",
-        "iteration",
-        "teacher_first_teacher",
-        "teacher_first_student",
-        "student_first_teacher",
-        "student_first_student",
-        "teacher",
-        "student",
-        "gap",
-        "label",
-        "reason",
-    ]
+        first, second = v.teacher_first, v.student_first or Judgement(None, None)
+        scores = (first.teacher, first.student, second.teacher, second.student, v.teacher_score, v.student_score, v.gap)
+        rows.append((v.instruction_id, v.iteration, *scores, v.label(tau), v.reason))
+    columns = ("instruction_id iteration teacher_first_teacher teacher_first_student student_first_teacher "
+               "student_first_student teacher student gap label reason").split()  # fmt: skip
     table = pd.DataFrame(rows, columns=columns, dtype=object)  # pandas' own str cannot hold a lone surrogate
     return table.astype({"iteration": "int64"} | dict.fromkeys(columns[2:9], "float64"))
 

@@ -21,6 +21,8 @@ __all__ = ["Scores", "Unscored", "judge", "parse_scores", "shorten"]
 
 Ask = tuple[int, int]
 """Index of the pair, and order: 0 with the teacher in the first seat, 1 with the student there."""
+MAY_IMPROVE = ("ok", "truncated", "refused")
+"""Statuses of a reply that is worth asking for again; a failed or filtered call ends the same way."""
 
 
 def judge(
@@ -77,7 +79,8 @@ def _ask(
         requests = [ChatRequest(prompts[ask], max_tokens=room[ask], slot=attempt, **settings) for ask in pending]
         batch = False if attempt else None  # a few replies are not worth a day's wait
         replies |= zip(pending, client.map(requests, progress=label, batch=batch), strict=True)
-        pending = [ask for ask in pending if _worth_asking_again(replies[ask])]
+        worth = [ask for ask in pending if replies[ask].status in MAY_IMPROVE]
+        pending = [ask for ask in worth if isinstance(_read(replies[ask]), Unscored)]
         room |= {ask: 2 * room[ask] for ask in pending if replies[ask].status == "truncated"}
     return replies
 
@@ -97,26 +100,20 @@ def _not_comparable(role: str, response: Response | None) -> str:
     return "" if response.status == "ok" else f"{role} response {response.status}: {response.reason or 'no reason'}"
 
 
-def _unread(reply: Completion) -> str:
-    """Why the reply is not even parsed; empty when it is whole."""
+def _read(reply: Completion) -> Scores | Unscored:
+    """The scores by seat of a whole reply; anything else is not even parsed."""
     if reply.status == "truncated":
-        return "the referee's reply was cut at the token limit"
-    return "" if reply.status == "ok" else f"referee call {reply.status}: {reply.error or 'no reason'}"
-
-
-def _worth_asking_again(reply: Completion) -> bool:
-    """A failed or filtered call ends the same way; a cut, refusing or unreadable reply may not."""
-    if reply.status == "ok":
-        return isinstance(parse_scores(reply.text), Unscored)
-    return reply.status in ("truncated", "refused")
+        return Unscored("the referee's reply was cut at the token limit")
+    if reply.status != "ok":
+        return Unscored(f"referee call {reply.status}: {reply.error or 'no reason'}")
+    return parse_scores(reply.text)
 
 
 def _judgement(reply: Completion | None, order: int, refused: str) -> Judgement:
     """The reply by role: in order 1 the teacher sits second."""
     if reply is None:
         return Judgement(None, None, reason=refused)
-    unread = _unread(reply)
-    read = Unscored(unread) if unread else parse_scores(reply.text)
+    read = _read(reply)
     if isinstance(read, Unscored):
         return Judgement(None, None, reply.text, read.reason, reply.call_id)
     teacher, student = (read.second, read.first) if order else (read.first, read.second)
