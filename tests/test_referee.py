@@ -107,9 +107,10 @@ def test_real_reviews_read_as_their_judge_meant_them(shared_data: Path) -> None:
 
 FRAGMENTS = [
     "Score of answer 1: ", "Score of answer 2: ", "Answer 1", "Assistant B", "回答1：", "first answer", "A:", "1.",
-    "score", "8", "10", "0", "7-8", "8/10", "4/5", "nan", "-3", "N/A", "1e9", "8,5", "９", "٨", "½", "8 9", ":", "：", "(",
-    ")", "{", "}", '{"answer_1": ', '{"a": {"b": [', "]", '"', "“", "> ", "\\", "<think>", "</think>", "```json", "```",
-    "**", "|", "<score_1>", "\n", "\n\n", " ", "\t", "\r", "\x00", "\ufeff", "\ud800", "İ", "👩‍🔬", "-", " is ", " and ",
+    "score", "8", "10", "0", "7-8", "8/10", "4/5", "nan", "-3", "N/A", "1e9", "8,5", "９", "٨", "½", "8 9", ":", "：",
+    "(", ")", "{", "}", '{"answer_1": ', '{"a": {"b": [', "]", '"', "“", "> ", "\\", "<think>", "</think>", "```json",
+    "```", "**", "|", "<score_1>", "\n", "\n\n", " ", "\t", "\r", "\x00", "\ufeff", "\ud800", "İ", "👩‍🔬", "-", " is ",
+    " and ",
 ]  # fmt: skip
 
 
