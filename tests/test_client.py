@@ -251,6 +251,32 @@ def test_interrupt_keeps_what_arrived_and_says_how_many(client: Any) -> None:
     assert app.state.accounts.answered == answered  # those in flight had been waited for
 
 
+def test_calls_that_an_interrupt_cuts_off_are_charged_at_their_most(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lionkit.client.chat.DRAIN", 0.05)
+    made = client(create_app(backwards, latency=5.0), concurrency=4)
+    threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt, match="0 of 40 replies are stored"):
+        made.map(asks(40))
+    assert time.monotonic() - started < 3
+    assert made.spent() == sum((bound(request) for request in asks(4)), Usage())  # nobody knows: perhaps billed
+
+
+def test_a_claim_is_paid_for_once_whoever_brings_its_reply(tmp_path: Path) -> None:
+    """Two kernels that read the results of the same batch at the same time."""
+    reply = Completion("ok", "x", Usage(5, 1), False, "", "k1", "m")
+    with Store(tmp_path / "calls.sqlite") as one, Store(tmp_path / "calls.sqlite") as two:
+        one.join()
+        one.open_batch("token", "batch-1")
+        assert one.claim("k1", Usage(50, 10), None, "token") == "claimed"
+        for store in (one, two):
+            store.put(reply, "{}", "token")
+        assert two.spent() == Usage(5, 1)
+        assert two.find(["k1"])["k1"].text == "x"
+
+
 CELL = """
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.config import ApiConfig

@@ -123,8 +123,7 @@ def test_a_restarted_kernel_resumes_the_batch(tmp_path: Path, moment: str) -> No
         live = client(url, tmp_path, batch=False)  # a batch under way is waited for, whatever is asked for now
         assert [c.text for c in live.map(asks(60))] == EXPECTED
         assert live.spent() == Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)
-    assert app.state.accounts.batches == 1
-    assert app.state.accounts.answered == 60
+    assert (app.state.accounts.batches, app.state.accounts.requests, app.state.accounts.answered) == (1, 1, 60)
     assert rows(tmp_path, "claims") == rows(tmp_path, "batches") == []
 
 
