@@ -61,7 +61,7 @@ class ApiConfig:
     """Seconds one `map` may take; None is no limit."""
     batch: bool = False
     """Ask the teacher and the referee through the endpoint's Batch API: half the price, up to a day's wait. What
-    comes in small rounds (the generator, unread referee replies, pilots) is asked live all the same."""
+    comes in small rounds (the generator, unread referee replies) is asked live all the same."""
 
     def __post_init__(self) -> None:
         _require(self.concurrency >= 1, "concurrency", self.concurrency, "at least 1")

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from lionkit.client import ChatClient, ChatRequest, Completion, Usage, actual, estimate
+from lionkit.client import ChatClient, ChatRequest, Completion, Usage, estimate
 from lionkit.client import store as store_module
 from lionkit.client.calls import bound, call_key
 from lionkit.client.store import Store
@@ -251,6 +251,32 @@ def test_interrupt_keeps_what_arrived_and_says_how_many(client: Any) -> None:
     assert app.state.accounts.answered == answered  # those in flight had been waited for
 
 
+def test_calls_that_an_interrupt_cuts_off_are_charged_at_their_most(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lionkit.client.chat.DRAIN", 0.05)
+    made = client(create_app(backwards, latency=5.0), concurrency=4)
+    threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt, match="0 of 40 replies are stored"):
+        made.map(asks(40))
+    assert time.monotonic() - started < 3
+    assert made.spent() == sum((bound(request) for request in asks(4)), Usage())  # nobody knows: perhaps billed
+
+
+def test_a_claim_is_paid_for_once_whoever_brings_its_reply(tmp_path: Path) -> None:
+    """Two kernels that read the results of the same batch at the same time."""
+    reply = Completion("ok", "x", Usage(5, 1), False, "", "k1", "m")
+    with Store(tmp_path / "calls.sqlite") as one, Store(tmp_path / "calls.sqlite") as two:
+        one.join()
+        one.open_batch("token", "batch-1")
+        assert one.claim("k1", Usage(50, 10), None, "token") == "claimed"
+        for store in (one, two):
+            store.put(reply, "{}", "token")
+        assert two.spent() == Usage(5, 1)
+        assert two.find(["k1"])["k1"].text == "x"
+
+
 CELL = """
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.config import ApiConfig
@@ -332,22 +358,13 @@ def test_an_attempt_whose_bill_is_unknown_counts_at_its_most(client: Any) -> Non
     assert made.spent() == bound(ask("abc"))
 
 
-def test_estimates_before_with_a_pilot_and_after(client: Any) -> None:
-    app = create_app(lambda messages, **_: "w" * 80)  # 20 tokens
+def test_an_estimate_from_sizes_takes_replies_at_their_longest() -> None:
     asked = [ask("p" * 400 + f"{i:03}", max_tokens=200) for i in range(40)]
-    made = client(app, price_per_million=(1.0, 2.0))
-    sizes = made.estimate(asked)
-    assert sizes == estimate(asked, made.config)
+    sizes = estimate(asked, ApiConfig(price_per_million=(1.0, 2.0)))
     assert (sizes.calls, sizes.basis, sizes.usage.completion_tokens) == (40, "sizes", 8000)
-    pilot = made.estimate(asked, pilot=4)
-    assert (pilot.calls, pilot.basis, pilot.usage.completion_tokens) == (40, "pilot", 800)
-    assert app.state.accounts.answered == 4
-    bill = actual(made.map(asked), made.config)
-    assert (bill.calls, bill.basis) == (36, "actual")  # the four pilots were paid before
-    assert made.spent() == Usage(app.state.accounts.prompt_tokens, 800)
-    assert abs(pilot.dollars - made.spent().dollars((1.0, 2.0))) < 0.02 * pilot.dollars
-    assert str(bill).startswith("36 calls, ")
-    assert "$" in str(bill)
+    assert sizes.dollars == sizes.usage.prompt_tokens / 1e6 + 0.016
+    assert str(sizes).startswith("40 calls, ")
+    assert "$" in str(sizes)
     unpriced = estimate(asked, ApiConfig())
     assert unpriced.dollars != unpriced.dollars
     assert "$" not in str(unpriced)

@@ -181,11 +181,13 @@ def test_quota_that_ends_midway_keeps_progress(client: Any) -> None:
 )
 def test_too_long_a_prompt_fails_its_row_at_once(client: Any, reply: Any) -> None:
     app = create_app(lambda messages, **_: reply if "long" in messages[0]["content"] else "fine")
-    out = client(app).map(asks("a", "long", "b"))
-    assert [c.status for c in out] == ["ok", "failed", "ok"]
-    assert "too long" in out[1].error
+    out = client(app, max_attempts=1).map(
+        asks("long", "a", "b")
+    )  # the first call ever, with one attempt: still a row's
+    assert [c.status for c in out] == ["failed", "ok", "ok"]
+    assert "too long" in out[0].error
     assert app.state.accounts.requests == 3
-    assert (out[1].text, out[1].usage) == ("", Usage())
+    assert (out[0].text, out[0].usage) == ("", Usage())
 
 
 # content filter (as finish_reason, or as a 400) -> that row filtered, run goes on
@@ -260,6 +262,25 @@ def test_every_fault_at_once_over_http(tmp_path: Path, monkeypatch: pytest.Monke
     assert accounts.answered == len(accounts.answers) == 1000  # none paid twice
     assert all(accounts.faults[kind] > 5 for kind in TRANSIENT)
     assert accounts.requests == 1000 + sum(accounts.faults[kind] for kind in TRANSIENT if kind != "slow")
+
+
+def test_backoff_doubles_and_is_jittered(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def rest(stage: Any, wait: float) -> None:
+        waits.append(wait)
+
+    monkeypatch.setattr("lionkit.client.live.Stage.rest", rest)
+    app = create_app(lambda messages, **_: "ok" if messages[0]["content"] == "warm" else problem(500, "broken"))
+    made = client(app, max_attempts=10, concurrency=8)
+    made.map(asks("warm"))
+    waits.clear()
+    assert {c.status for c in made.map(asks(*map(str, range(8))))} == {"failed"}
+    between = sorted(wait for wait in waits if wait > 0)
+    assert len(set(between)) == len(between) == 8 * 9  # no two workers come back together
+    firsts, lasts = between[:8], between[-16:]
+    assert 0.25 <= firsts[0] <= firsts[-1] <= 0.5
+    assert 15 <= lasts[0] <= lasts[-1] <= 30
 
 
 def test_a_reply_that_does_not_come_is_asked_again_and_then_failed(client: Any) -> None:

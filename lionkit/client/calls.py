@@ -167,13 +167,6 @@ class Bill:
         return f"{self.label}: {self.actual}; expected were {self.expected}"
 
 
-def actual(completions: Sequence[Completion], config: ApiConfig) -> Estimate:
-    """The bill of a `map`: what was paid now, cached replies left out."""
-    paid = [c.usage for c in completions if not c.cached]
-    usage = sum(paid, Usage())
-    return priced(len(paid), usage, config, "actual")
-
-
 def priced(calls: int, usage: Usage, config: ApiConfig, basis: str) -> Estimate:
     """So many calls at the configuration's price."""
     return Estimate(calls, usage, usage.dollars(config.price_per_million), basis)

@@ -26,7 +26,6 @@ from lionkit.client.calls import (
     Call,
     ChatRequest,
     Completion,
-    Estimate,
     Usage,
     call_key,
     endpoint,
@@ -71,7 +70,11 @@ class ChatClient:
         A row's own problem is its status. Raises StageStopped for what no other row could escape (key, quota, model,
         URL, budget, disk) and for a call that a replay does not have; what had arrived is stored.
         """
-        keys, calls = self._calls(requests)
+        url, keys, calls = endpoint(self.config), list[str](), dict[str, Call]()
+        for request in requests:
+            model = request.model or self.config.model
+            keys.append(call_key(request, url, model))
+            calls[keys[-1]] = Call(keys[-1], request, model)
         with Store(self.store, read_only=self.replay) as store:
             done = store.find(calls)
             missing = [call for key, call in calls.items() if key not in done]
@@ -81,32 +84,6 @@ class ChatClient:
             if missing:
                 done |= self._ask(missing, store, progress, self.config.batch if batch is None else batch)
         return [done[key] for key in keys]
-
-    def estimate(self, requests: Sequence[ChatRequest], *, pilot: int = 0) -> Estimate:
-        """What those of `requests` that are not stored yet will use: from their sizes, or from a `pilot` of so many
-        of them, asked (and kept) now.
-        """
-        _, calls = self._calls(requests)
-        with Store(self.store, read_only=self.replay) as store:
-            done = store.find(calls)
-        missing = [call.request for key, call in calls.items() if key not in done]
-        sizes = estimate(missing, self.config)
-        if not pilot or not missing:
-            return sizes
-        sample = missing[:: max(1, len(missing) // pilot)][:pilot]
-        used = sum((reply.usage for reply in self.map(sample, progress=False, batch=False)), Usage())
-        scale = sizes.usage.prompt_tokens / estimate(sample, self.config).usage.prompt_tokens
-        usage = Usage(round(used.prompt_tokens * scale), round(used.completion_tokens * len(missing) / len(sample)))
-        return priced(len(missing), usage, self.config, "pilot")
-
-    def _calls(self, requests: Sequence[ChatRequest]) -> tuple[list[str], dict[str, Call]]:
-        """Each request's key, and the distinct calls behind them."""
-        url, calls, keys = endpoint(self.config), {}, []
-        for request in requests:
-            model = request.model or self.config.model
-            keys.append(call_key(request, url, model))
-            calls[keys[-1]] = Call(keys[-1], request, model)
-        return keys, calls
 
     def spent(self) -> Usage:
         """All the tokens this store's run has paid for, lost attempts included."""

@@ -131,9 +131,8 @@ class Stage:
     def _again(self, call: Call, outcome: Outcome) -> float | None:
         """After a failed attempt: the wait before the next, or None where the row has failed."""
         away, known = outcome.kind == "unreachable", call.model in self.habits
-        patient = outcome.kind == "limited" or (away and known)
-        call.failures += not patient
-        call.limited += patient
+        call.failures += outcome.kind == "retry" or (away and not known)
+        call.limited += outcome.kind == "limited" or (away and known)
         most, tries = self.config.max_attempts, call.failures + call.limited
         spent = call.failures >= most or call.limited >= PATIENCE * most
         error = f"{outcome.error} (given up after {tries} attempts)" if spent else outcome.error
@@ -147,7 +146,7 @@ class Stage:
         if outcome.wait:
             self.pacer.pause(outcome.wait)  # for everybody, this call included
             return 0.0
-        return min(LONGEST_BACKOFF, BACKOFF * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+        return min(LONGEST_BACKOFF, BACKOFF * 2 ** min(tries - 1, 9)) * random.uniform(0.5, 1.0)
 
     def fits(self, usage: Usage) -> bool:
         """Whether so much in all is within the budget."""
