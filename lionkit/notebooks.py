@@ -93,6 +93,10 @@ def clean(notebook: Any) -> None:
         cell.metadata = {}
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            for number, output in enumerate(cell.outputs):
+                for kind in output.get("data", {}).keys() & {"text/plain", "text/html"}:
+                    text = re.sub(r" at 0x[0-9a-f]+", "", output["data"][kind])
+                    output["data"][kind] = re.sub(r"\bT_[0-9a-f]{5}", f"T_{index:02d}{number}", text)  # pandas' ids
 
 
 class _Relay(NotebookClient):

@@ -104,6 +104,7 @@ def test_conventions(path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert len(cell.source.splitlines()) <= 25
+            assert cell.source.count(".style") == cell.source.count('escape="html"'), "pandas shows markup as markup"
         else:
             assert len(cell.source.split()) <= 130
 
@@ -117,6 +118,7 @@ def test_what_is_committed_is_clean(path: Path) -> None:
     assert notebooks.WIDGET_MIME not in text
     assert re.search(r"/(home|root|tmp|work|Users)/", text) is None
     assert re.search(r"sk-[A-Za-z0-9_-]{8,}", text) is None
+    assert re.search(r" at 0x[0-9a-f]+>", text) is None
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "outputs come from one clean run"
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
