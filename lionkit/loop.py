@@ -68,10 +68,9 @@ def open_roles(run: Run) -> Roles:
         app = sandbox_app.create_app(partial(answer_key.reply, bias=run.config.referee_bias))
     replay = run.config.mode == "replay"
     client = ChatClient(run.config.api, run.store, app=app, replay=replay)
-    url = run.config.student_url
-    return Roles(
-        client, _OwnStudent(), served.connect(run.config, run.path / "student.sqlite", replay=replay) if url else None
-    )
+    by_url = bool(run.config.student_url)
+    server = served.connect(run.config, run.path / "student.sqlite", replay=replay) if by_url else None
+    return Roles(client, _OwnStudent(), server)
 
 
 class Pools(NamedTuple):

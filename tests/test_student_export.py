@@ -14,10 +14,13 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
 from lionkit import student
+from lionkit.__main__ import app
 from lionkit.config import offline, to_dict
-from lionkit.errors import LionkitError, StudentError
+from lionkit.errors import LionkitError, StageMissing, StudentError
+from lionkit.run import open_run
 from lionkit.student import card, export
 from lionkit.student.encode import prompt_ids
 
@@ -27,12 +30,12 @@ FILES = ["README.md", "adapter", "chat_template.jinja", "config.json", "generati
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(_tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter trained on the 4-bit model, large enough to change its answers."""
     out = tmp_path_factory.mktemp("made") / "adapter"
     pairs = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four")]
     options = {"rank": 4, "learning_rate": 3e-2, "batch_size": 2, "max_length": 96, "epochs": 4, "progress": False}
-    student.train(student.load(tiny_model, device="cpu", dtype="float32"), pairs, out=out, **options)  # type: ignore[arg-type]
+    student.train(student.load(_tiny_model, device="cpu", dtype="float32"), pairs, out=out, **options)  # type: ignore[arg-type]
     return out
 
 
@@ -192,6 +195,30 @@ def test_a_converter_that_fails_or_is_not_there(tiny_model: Path, adapter: Path,
         student.export_student(tiny_model, adapter, tmp_path / "out", gguf=script)
     assert "\n" not in str(caught.value)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == FILES
+
+
+def test_the_command_line(tiny_model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = open_run("r", preset="smoke", student={"model": str(tiny_model)}, seed_file="/home/me/mine.json")
+    with pytest.raises(StageMissing, match="imitation of iteration 2 is not done"):
+        CliRunner().invoke(app, ["export-student", str(tmp_path / "out"), "--run", "r"], catch_exceptions=False)
+    shutil.copytree(adapter, run.folder(1, "imitation") / "adapter")
+    (run.folder(1, "imitation") / "done.json").write_text("{}")
+    command = ["export-student", str(tmp_path / "out"), "--run", "r", "--iteration", "1", "--base", "someone/tiny"]
+    said = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert said.exit_code == 0
+    assert "tensors, the adapter merged into a float16 reload of someone/tiny (not into 4-bit weights)" in said.output
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "someone/tiny, trained by adversarial distillation (arXiv 2305.12870) with lionkit after iteration 1." in card
+    )
+    assert "- seed: 0" in card
+    assert not re.search(rf"/home|mine.json|{tmp_path}", card)
+    back = CliRunner().invoke(app, ["recover", str(tiny_model), str(tmp_path / "out"), str(tmp_path / "sum")])
+    assert back.exit_code == 0
+    total = load_file(tmp_path / "sum" / "model.safetensors")["model.norm.weight"]
+    assert torch.equal(total, torch.full((64,), 2.0, dtype=torch.float16))
 
 
 def told(**config: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from lionkit.student.model import resolve
 AddedRows = Literal["mean", "zero"]
 """What a token that the base lacks is relative to: the mean of the base's rows, or nothing."""
 SHARD = "1GB"
-"""Size of the files that are written: about what is held in memory at a time."""
+"""Size of the files that are written: about twice that is held in memory at a time."""
 COMPUTED = "rotary_emb.inv_freq"
 """A table that old checkpoints hold and transformers computes: no weight."""
 
@@ -53,7 +53,9 @@ def recover_delta(
     )
     with whole_folder(out) as work, Progress(len(change), "recovering", "tensors", shown=progress) as bar:
         for file, names in plan.filename_to_tensors.items():
-            save_file({n: _sum(n, before[n], change[n], added_rows) for n in names}, work / file, {"format": "pt"})
+            # popped, so that a file is unmapped when its last tensor was used
+            sums = {n: _sum(n, before.pop(n), change.pop(n), added_rows) for n in names}
+            save_file(sums, work / file, {"format": "pt"})
             bar.update(len(names))
         if plan.is_sharded:
             index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
