@@ -36,12 +36,14 @@ def fill(rows: list[Encoded], batch: int, processes: int) -> list[Encoded]:
 
 
 class ByLength(torch.utils.data.Sampler[int]):
-    """Batches of similar length in random order: the rows are shuffled, sorted within groups of eight batches,
-    cut into batches, and the full ones shuffled. Depends on seed and epoch alone, so a resumed run sees the same.
-    Rows without a length, the `blank` last ones, come last."""
+    """Rows in random order, those of one optimizer step from the longest to the shortest.
 
-    def __init__(self, lengths: list[int], batch: int, seed: int, epoch: Callable[[], int], blank: int = 0) -> None:
-        self.lengths, self.batch, self.seed, self.epoch, self.blank = lengths, batch, seed, epoch, blank
+    What a step learns from is what chance gives it: steps of rows of like length would save as much padding, but
+    weigh a short row's tokens more than a long one's, which cost 0.02 of validation loss on 96 real rows. Depends on
+    seed and epoch alone, so a resumed run sees the same. The `blank` last rows come last."""
+
+    def __init__(self, lengths: list[int], step: int, seed: int, epoch: Callable[[], int], blank: int = 0) -> None:
+        self.lengths, self.step, self.seed, self.epoch, self.blank = lengths, step, seed, epoch, blank
 
     def __len__(self) -> int:
         return len(self.lengths) + self.blank
@@ -49,13 +51,20 @@ class ByLength(torch.utils.data.Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = random.Random(f"{self.seed} {self.epoch()}")
         order = rng.sample(range(len(self.lengths)), len(self.lengths))
-        span = 8 * self.batch
-        for start in range(0, len(order), span):
-            order[start : start + span] = sorted(order[start : start + span], key=lambda i: -self.lengths[i])
-        batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        rest = batches.pop() if len(order) % self.batch else []
-        rng.shuffle(batches)
-        return iter([i for batch in (*batches, rest, range(len(self.lengths), len(self))) for i in batch])
+        for start in range(0, len(order), self.step):
+            order[start : start + self.step] = sorted(order[start : start + self.step], key=lambda i: -self.lengths[i])
+        return iter([*order, *range(len(self.lengths), len(self))])
+
+
+def pieces(batch: dict[str, torch.Tensor], tokens: int) -> list[dict[str, torch.Tensor]]:
+    """A padded batch [rows, longest] in parts of about `tokens` tokens, or one row, each as wide as its longest row."""
+    widths = batch["attention_mask"].sum(1).tolist()
+    parts, start = [], 0
+    while start < len(widths):
+        rows = slice(start, start + max(tokens // widths[start], 1))
+        parts.append({name: values[rows, : max(widths[rows])] for name, values in batch.items()})
+        start = rows.stop
+    return parts
 
 
 def collate(tokenizer: Any) -> Callable[[list[Encoded]], dict[str, torch.Tensor]]:

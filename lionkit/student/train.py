@@ -26,7 +26,7 @@ from transformers.trainer_callback import PrinterCallback
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
 from lionkit.student import ranks
-from lionkit.student.batches import BLANK, ByLength, collate, fill, share
+from lionkit.student.batches import BLANK, ByLength, collate, fill, pieces, share
 from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import dense
 from lionkit.student.encode import IGNORED, Encoded, label_audit
@@ -38,6 +38,9 @@ Watch = Callable[[list[float], list[tuple[int, float]]], None]
 WATCH_SECONDS = 4.0  # a drawing takes 0.08 s: 2 % of the time
 EAGER_LENGTH = 256
 """Up to this many tokens plain attention trains faster on a CPU than PyTorch's fused one."""
+
+AT_ONCE = 512
+"""Tokens that go through the model at once on a CPU, where larger batches take more memory and are no faster."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def train(
     )
     with resumable(out / "checkpoints", fingerprint(student, rows, held, settings)) as last, explained(remedy):
         arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
-        trainer = _StudentTrainer(student, arguments, rows, held, batch_size)
+        trainer = _StudentTrainer(student, arguments, rows, held, batch_size * accumulation)
         state = _fit(student, trainer, last, patience, checkpoint_seconds, progress, watch)
         if ranks.leads():
             save_adapter(student, out)
@@ -205,18 +208,28 @@ def _fit(
 class _StudentTrainer(Trainer):
     """The Trainer with this module's loss, batches and validation loss."""
 
-    def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], batch: int) -> None:
+    def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], step: int) -> None:
         rows = fill(rows, args.per_device_train_batch_size, ranks.processes())
         held = fill(held, args.per_device_eval_batch_size, ranks.processes())
         super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
-        self.batch = batch
+        self.step_rows = step
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole accumulated batch
         self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         lengths = [len(row.input_ids) for row in self.train_dataset if row is not BLANK]
         blank = len(self.train_dataset) - len(lengths)
-        return ByLength(lengths, self.batch, self.args.seed, lambda: int(self.state.epoch or 0), blank)
+        return ByLength(lengths, self.step_rows, self.args.seed, lambda: int(self.state.epoch or 0), blank)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward; a CPU takes the batch in pieces, which add up to the same gradient."""
+        *first, last = self._pieces(inputs)
+        with self.accelerator.no_sync(model):
+            losses = [super(_StudentTrainer, self).training_step(model, p, num_items_in_batch) for p in first]
+        return sum(losses, super().training_step(model, last, num_items_in_batch))
+
+    def _pieces(self, inputs: Any) -> list[dict[str, torch.Tensor]]:
+        return pieces(inputs, AT_ONCE) if self.args.device.type == "cpu" else [inputs]
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -245,7 +258,8 @@ class _StudentTrainer(Trainer):
         """Validation loss per response token, each token counted once."""
         self.model.eval()
         with torch.no_grad():
-            losses = [self._token_losses(self.model, self._prepare_inputs(b)) for b in self.get_eval_dataloader()]
+            parts = (part for batch in self.get_eval_dataloader() for part in self._pieces(batch))
+            losses = [self._token_losses(self.model, self._prepare_inputs(part)) for part in parts]
         own = torch.cat(losses)
         total, count = self.accelerator.reduce(torch.stack([own.sum(), own.new_tensor(len(own))])).tolist()
         metrics = {"eval_loss": total / count}
