@@ -174,7 +174,7 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Discrimination:
     adapter = adapter_after(run, iteration)
 
     def make(folder: Path) -> dict[str, Any]:
-        verdicts = _compare(run, roles, cache, adapter, iteration, folder, model=config.referee_model)
+        *_, verdicts = _compare(run, roles, cache, adapter, iteration, folder, model=config.referee_model)
         return _counts(cache, verdicts, config.tau)
 
     inputs = {"cache_pool": cache, "referee": _referee_key(config, config.referee_model),
@@ -228,9 +228,8 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
     adapter = adapter_after(run, iteration)
 
     def make(folder: Path) -> dict[str, Any]:
-        verdicts = _compare(run, roles, items, adapter, iteration, folder, model=config.judge_model)
+        *answers, verdicts = _compare(run, roles, items, adapter, iteration, folder, model=config.judge_model)
         total = evaluate.relative_score(verdicts)
-        answers = [records.read_jsonl(folder / f"{who}.jsonl", Response) for who in ("teacher", "student")]
         relative = total.score if total.scored else None  # JSON has no NaN
         return {"relative_score": relative, "scored": total.scored, "unscored": total.unscored,
                 "exact_match": evaluate.exact_match(*answers)}  # fmt: skip
@@ -250,7 +249,7 @@ def _compare(
     folder: Path,
     *,
     model: str,
-) -> list[Verdict]:
+) -> tuple[list[Response], list[Response], list[Verdict]]:
     """Both answer, the referee judges; the three files are written as soon as each is whole."""
     config = run.config
     by_teacher = _ask_teacher(run, roles, items, "teacher")
@@ -262,7 +261,7 @@ def _compare(
         temperature=config.referee_temperature, max_tokens=config.referee_max_tokens, structured=_structured(config),
     )  # fmt: skip
     records.write_jsonl(folder / "verdicts.jsonl", verdicts)
-    return verdicts
+    return by_teacher, by_student, verdicts
 
 
 def _ask_teacher(run: Run, roles: Roles, items: Sequence[Instruction], label: str) -> list[Response]:
