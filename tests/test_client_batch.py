@@ -49,10 +49,11 @@ def rows(folder: Path, table: str) -> list[tuple[Any, ...]]:
     return found
 
 
-def test_a_batch_gives_what_single_calls_give(tmp_path: Path) -> None:
+def test_a_batch_gives_what_single_calls_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     app = create_app(backwards)
     with serve(app) as url:
         out = client(url, tmp_path).map(asks(60))
+        assert "as a batch, up to a day: stop and run again" in capsys.readouterr().out
         assert [c.text for c in out] == EXPECTED
         assert {c.status for c in out} == {"ok"}
         assert app.state.accounts.batches == 1

@@ -111,7 +111,8 @@ class ChatClient:
         label = progress if isinstance(progress, str) else "calls"
         aloud = progress is not False and self.app is None  # servers in this process cost nothing
         if aloud:
-            print(f"{label}: about to make {expected}")
+            batched = "; as a batch, up to a day: stop and run again whenever you like" if batch else ""
+            print(f"{label}: about to make {expected}{batched}")
         with (
             Progress(len(calls), label, "replies", shown=progress is not False) as bar,
             concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread,

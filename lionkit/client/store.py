@@ -102,9 +102,10 @@ class Store:
             owners = [o for (o,) in self._db.execute("SELECT owner FROM owners WHERE owner != ?", (self.owner,))]
         for owner in owners:
             lock = self._lock_of(owner)
-            with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-                self._bury(owner)
-                Path(lock.lock_file).unlink(missing_ok=True)
+            with contextlib.suppress(Timeout):
+                with lock.acquire(timeout=0):
+                    self._bury(owner)
+                Path(lock.lock_file).unlink(missing_ok=True)  # once released: Windows removes no open file
 
     def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool] | None, owner: str = "") -> Completion | str:
         """The reply if it is there by now, else `claimed`, `taken` (another kernel is asking), `batched` (in a batch),
