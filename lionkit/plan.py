@@ -89,7 +89,7 @@ def memory(model: Any, config: Config, *, device: str | None = None) -> pd.DataF
 
 
 def largest_batch(model: Any, config: Config, memory_bytes: int, *, device: str | None = None) -> int:
-    """The most rows of `max_length` a device step can have within `memory_bytes` (4096 is not exceeded); 0: none."""
+    """The most rows of `max_length` a device step can have within `memory_bytes` (no more than 4096); 0: none."""
     shape, place = _shape(model), device or here()
     return bisect_right(
         range(1, 4097), memory_bytes, key=lambda batch: sum(_parts(shape, config.student, place, batch).values())
@@ -101,10 +101,12 @@ def _parts(shape: Shape, student: StudentConfig, device: str, batch: int) -> dic
 
     from lionkit.student.dense import LIMIT
     from lionkit.student.model import choose_dtype
-    from lionkit.student.train import EAGER_LENGTH
+    from lionkit.student.train import AT_ONCE, EAGER_LENGTH
 
     size = choose_dtype(torch.device(device)).itemsize if device == "cpu" else 2
     tokens, adapters = batch * student.max_length, student.rank * shape.adapter
+    if device == "cpu":  # a batch goes through the model in pieces
+        tokens = min(tokens, max(AT_ONCE, student.max_length))
     nf4 = student.quantize == "nf4"
     dense = nf4 and device == "cpu" and shape.linear <= LIMIT
     # Saved for backward by one layer, a token: both norms' float32 inputs; their outputs, q, k, v and the attention's

@@ -171,7 +171,7 @@ def ablation(options: argparse.Namespace, folder: Path) -> None:
         print(f"ablation: {name}: {report.seconds:.1f} s, {report.seconds / whole:.2f} times", flush=True)
 
 
-def greedy(options: argparse.Namespace, folder: Path, count: int = 100, new_tokens: int = 48) -> None:
+def greedy(options: argparse.Namespace, folder: Path, count: int = 100, new_tokens: int = 32) -> None:
     """The 4-bit student in float32, one prompt at a time through `generate`, then through `respond`."""
     texts = [text for text, _ in read_pairs(options)][:count]
     model = student.load(weights.NAME, dtype="float32")
