@@ -396,13 +396,28 @@ def test_a_200_of_any_shape_is_an_outcome(reply: Any) -> None:
 
 @pytest.mark.parametrize(
     "usage", [None, {}, [], 7, {"prompt_tokens": "many"}, {"prompt_tokens": None}, {"total_tokens": 9},
+              {"prompt_tokens": 0, "completion_tokens": 0},
               {"prompt_tokens": float("inf")}, {"prompt_tokens": float("nan")}]
 )  # fmt: skip
 def test_usage_that_is_missing_or_unreadable_counts_at_its_most_and_the_reply_is_kept(usage: Any) -> None:
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     outcome = read_reply(body, {}, {}, ApiConfig())
     assert (outcome.kind, outcome.text) == ("ok", "x")
-    assert outcome.paid in (None, Usage())
+    assert outcome.paid is None
+
+
+def test_thoughts_that_only_the_total_counts_are_paid_for() -> None:
+    """Gemini, xAI."""
+    usage = {"total_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 50}}
+    assert read_reply(message("x", usage=usage)[1], {}, {}, ApiConfig()).paid == Usage(7, 53, 50)
+
+
+@pytest.mark.parametrize(
+    "part", ["sk-proj-ab****wxyz", "gsk_abcd...wxyz", "AIzaSyD...xyz", "hf_abcd...", "a1b2****c3d4"]
+)
+def test_part_of_a_key_that_an_endpoint_repeats_is_cut_out(part: str) -> None:
+    said = read_error(422, {"detail": f"the key {part} is not one"}, {}, {}, ApiConfig()).error
+    assert said.endswith("the key [key] is not one")
 
 
 # what the servers behind "OpenAI-compatible" send, as found in their issue threads and documentation

@@ -47,7 +47,9 @@ _NO_MODEL = re.compile(
     re.I | re.S,
 )
 _SOON = re.compile(r"(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)", re.I)
-_SECRET = re.compile(r"\b\w?(sk|pk|key)[-_][\w*.\-]{4,}|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*", re.I)
+_SECRET = re.compile(
+    r"\b\w?(sk|pk|key|hf|xai|nvapi)[-_][\w*.\-]{4,}|\bAIza\S+|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,14 @@ def _answer(text: str) -> str:
 
 
 def _usage(counts: Any) -> Usage | None:
-    """The tokens told; None where they are not."""
+    """The tokens told; None where they are not, or are zeros. Gemini and xAI count thoughts in the total alone."""
     try:
-        details = counts.get("completion_tokens_details") or {}
-        told = (counts["prompt_tokens"], counts.get("completion_tokens"), details.get("reasoning_tokens"))
-        return Usage(*(max(0, int(n or 0)) for n in told))
+        asked, written, total = (
+            max(0, int(n or 0))
+            for n in (counts["prompt_tokens"], counts.get("completion_tokens"), counts.get("total_tokens"))
+        )
+        thoughts = (counts.get("completion_tokens_details") or {}).get("reasoning_tokens")
+        return Usage(asked, max(written, total - asked), max(0, int(thoughts or 0))) if asked else None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return None
 
