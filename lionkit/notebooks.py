@@ -46,6 +46,7 @@ def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) ->
         [str(Path(sys.prefix, "share", "jupyter")), os.environ.get("JUPYTER_PATH", "")]
     )
     client = _Relay(notebook, timeout=timeout, kernel_name="python3", store_widget_state=False,
+                    extra_arguments=["--log-level=ERROR"],  # or each kernel warns that its loopback is not encrypted
                     resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
     problem = ""
     try:
