@@ -53,9 +53,7 @@ def recover_delta(
     )
     with whole_folder(out) as work, Progress(len(change), "recovering", "tensors", shown=progress) as bar:
         for file, names in plan.filename_to_tensors.items():
-            # popped, so that a file is unmapped when its last tensor was used
-            sums = {n: _sum(n, before.pop(n), change.pop(n), added_rows) for n in names}
-            save_file(sums, work / file, {"format": "pt"})
+            save_file({n: _sum(n, before[n], change[n], added_rows) for n in names}, work / file, {"format": "pt"})
             bar.update(len(names))
         if plan.is_sharded:
             index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
@@ -70,9 +68,7 @@ def _sum(name: str, base: torch.Tensor, delta: torch.Tensor, added_rows: AddedRo
     """base [rows, ...] + delta [rows + added, ...], in float32 and rounded once; see `AddedRows`."""
     start = base.to(delta.dtype).float()  # the delta was taken from the base in this type
     if added := len(delta) - len(base) if delta.dim() else 0:
-        row = (
-            start.mean(0, keepdim=True).to(delta.dtype).float() if added_rows == "mean" else torch.zeros_like(start[:1])
-        )
+        row = start.mean(0, keepdim=True).to(delta.dtype).float() * (added_rows == "mean")
         start = torch.cat([start, row.expand(added, -1)])
     total = (start + delta.float()).to(delta.dtype)
     if not total.isfinite().all():

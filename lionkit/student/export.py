@@ -72,14 +72,16 @@ def export_student(
     """
     converter = find_converter(gguf)
     kind = _choose(model, dtype)
-    student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
-    name = base or (Path(student.base).name if Path(student.base).is_absolute() else student.base)
-    merged = student.model.merge_and_unload()
-    tensors = merged.state_dict()
-    if broken := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
-        remedy = "export as bfloat16, which has float32's range" if kind == "float16" else "train it again"
-        raise StudentError(f"{len(broken)} merged tensors are not finite ({broken[0]}): nothing was written; {remedy}")
-    with whole_folder(out) as work:
+    with whole_folder(out) as work:  # first, so that a folder that is taken is said before minutes of loading
+        student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
+        name = base or (Path(student.base).name if Path(student.base).is_absolute() else student.base)
+        merged = student.model.merge_and_unload()
+        tensors = merged.state_dict()
+        if broken := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
+            remedy = "export as bfloat16, which has float32's range" if kind == "float16" else "train it again"
+            raise StudentError(
+                f"{len(broken)} merged tensors are not finite ({broken[0]}): nothing was written; {remedy}"
+            )
         merged.save_pretrained(work)
         _tokenizer(student).save_pretrained(work)
         _copy_adapter(adapter, work / "adapter", name)
