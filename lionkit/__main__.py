@@ -115,7 +115,7 @@ def plan(
     print(f"Largest batch in {room / 2**30:.1f} GiB: {largest or 'none fits'}")
     for stage, values in opened.provenance.get("stages", {}).items():
         if "peak_memory" in values:
-            print(f"Measured in {stage}: {values['peak_memory'] / 2**30:.2f} GiB")
+            print(f"Measured in {stage}: {values['peak_memory'] / 2**30:.2f} GiB, with all else that the process held")
 
 
 @app.command()

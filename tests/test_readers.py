@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -222,15 +221,17 @@ def test_own_records_come_back_equal(tmp_path: Path) -> None:
 
 
 def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
     asked: list[str] = []
 
     def load(name: str) -> Any:
         asked.append(name)
         if name == "owner/missing":
             raise ConnectionError("no route\nto host")
-        return {"test": [], "train": ROWS}
+        return datasets.DatasetDict(test=datasets.Dataset.from_list(ROWS[:1]), train=datasets.Dataset.from_list(ROWS))
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load))  # type: ignore[arg-type]
+    monkeypatch.setattr(datasets, "load_dataset", load)
     assert [i.output for i in read_instructions("owner/name")] == ["fig", "1 2 3"]
     with pytest.raises(DataError, match="owner/missing: no such file, nor a hub data set within reach: no route"):
         read_instructions("owner/missing")

@@ -143,7 +143,7 @@ class Estimate:
     """One of `BASES`."""
 
     def __str__(self) -> str:
-        tokens = f"{self.calls:,} calls, {self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
+        tokens = f"{self.calls:,} call{'s' * (self.calls != 1)}, {self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
         money = "" if self.dollars != self.dollars else f", ${self.dollars:,.2f}"
         return f"{tokens}{money} ({BASES[self.basis]})"
 
