@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
+from lionkit.errors import StudentError
 from lionkit.student.dense import dense
-from lionkit.student.model import _avoid_packed_kernel
+from lionkit.student.model import _avoid_packed_kernel, add_adapter
 
 IDS = torch.arange(3, 27).reshape(4, 6)
 
@@ -36,6 +39,27 @@ def adapted(folder: Path, dropout: float = 0.0) -> Any:
     torch.manual_seed(0)
     config = LoraConfig(r=4, lora_dropout=dropout, target_modules="all-linear", init_lora_weights=False)
     return get_peft_model(base, config).train()
+
+
+@pytest.mark.parametrize("how", ["cut", "foreign", "[]", "{}", '{"r": "2"}', '{"base_model_name_or_path": 5}'])
+def test_an_adapter_that_is_damaged_or_foreign_is_refused(folder: Path, tmp_path: Path, how: str) -> None:
+    """peft only warns of tensors it does not find: the student would be blank."""
+    model = LlamaForCausalLM.from_pretrained(folder)
+    get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text()) | {"base_model_name_or_path": str(folder)}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    add_adapter(LlamaForCausalLM.from_pretrained(folder), tmp_path, str(folder))
+    weights = tmp_path / "adapter_model.safetensors"
+    if how == "cut":
+        weights.write_bytes(weights.read_bytes()[:-9])
+    elif how == "foreign":
+        save_file({f"other.{name}": tensor for name, tensor in load_file(weights).items()}, weights)
+    else:
+        change = json.loads(how)
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings | change if change else change))
+    with pytest.raises(StudentError, match="cannot load the adapter in|was made for") as refused:
+        add_adapter(LlamaForCausalLM.from_pretrained(folder), tmp_path, str(folder))
+    assert "\n" not in str(refused.value)
 
 
 def loss_and_gradients(model: Any) -> tuple[float, dict[str, torch.Tensor]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,6 +120,7 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
 def add_adapter(network: Any, adapter: Path, base: str) -> Any:
     """The model with the LoRA adapter of a folder, trainable. Raises StudentError when it is not this model's."""
     from peft import PeftConfig, PeftModel
+    from safetensors import SafetensorError
 
     if not (adapter / "adapter_model.safetensors").is_file():
         raise StudentError(f"{adapter} holds no adapter_model.safetensors: run the imitation stage that makes it")
@@ -126,8 +128,10 @@ def add_adapter(network: Any, adapter: Path, base: str) -> Any:
         named = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
         if Path(named).name != Path(base).name:
             raise StudentError(f"the adapter in {adapter} was made for {named}, not for {base}: load that model")
-        return PeftModel.from_pretrained(network, str(adapter), is_trainable=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        with warnings.catch_warnings():  # a layer without its weights would answer as the base does
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            return PeftModel.from_pretrained(network, str(adapter), is_trainable=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError, Warning) as error:
         raise StudentError(f"cannot load the adapter in {adapter}: {_first_line(error)}") from None
 
 
