@@ -392,6 +392,21 @@ def test_files_that_are_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "delta"]
 
 
+@pytest.mark.parametrize("held", [[1, 2], {"x": 5}, torch.ones(2)])
+def test_a_bin_file_of_anything_else_is_named(tmp_path: Path, held: Any) -> None:
+    sources = publish(tmp_path / "base", weights(8, 1), 8), publish(tmp_path / "delta", held, 8, "bin")
+    with pytest.raises(StudentError, match=r"pytorch_model.bin cannot be read as weights \(it does not hold tensors"):
+        student.recover_delta(*sources, tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"weight_map": []}'])
+def test_an_index_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    sources = publish(tmp_path / "base", weights(8, 1), 8), publish(tmp_path / "delta", weights(8, 2), 8)
+    (sources[0] / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(StudentError, match=r"model.safetensors.index.json lists no tensors"):
+        student.recover_delta(*sources, tmp_path / "out", progress=False)
+
+
 def test_a_full_disk_leaves_no_recovered_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(tensors: Any, path: Path, metadata: Any) -> None:
         path.write_bytes(b"half")

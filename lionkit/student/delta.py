@@ -132,10 +132,18 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     for file in files:
         try:
             plain = file.suffix == ".bin"
-            found |= torch.load(file, "cpu", weights_only=True, mmap=True) if plain else load_file(file)
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, TypeError) as error:
-            raise StudentError(f"{file} cannot be read as weights ({str(error).splitlines()[0][:120]})") from None
+            read = torch.load(file, "cpu", weights_only=True, mmap=True) if plain else load_file(file)
+            if not isinstance(read, dict) or not all(isinstance(part, torch.Tensor) for part in read.values()):
+                raise TypeError("it does not hold tensors by name")
+            found |= {str(name): tensor for name, tensor in read.items()}
+        except (SafetensorError, pickle.PickleError, RuntimeError, OSError, TypeError, ValueError, EOFError) as error:
+            said = (str(error) or repr(error)).splitlines()[0][:120]
+            raise StudentError(f"{file} cannot be read as weights ({said})") from None
     index = folder / f"{files[0].name.split('-')[0].split('.')[0]}{files[0].suffix}.index.json"
-    if index.is_file() and (lost := json.loads(index.read_text(encoding="utf-8"))["weight_map"].keys() - found.keys()):
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].keys() if index.is_file() else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise StudentError(f"{index} lists no tensors: fetch the model again") from None
+    if lost := listed - found.keys():
         raise StudentError(f"{folder} lacks {min(lost)}, which {index.name} lists: fetch the model again")
     return {name: tensor for name, tensor in found.items() if not name.endswith(COMPUTED)}
