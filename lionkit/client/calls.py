@@ -143,9 +143,16 @@ class Estimate:
     """One of `BASES`."""
 
     def __str__(self) -> str:
-        tokens = f"{self.calls:,} call{'s' * (self.calls != 1)}, {self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
+        tokens = f"{self.calls:,} call{'s' if self.calls != 1 else ''}, "
+        tokens += f"{self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
         money = "" if self.dollars != self.dollars else f", ${self.dollars:,.2f}"
         return f"{tokens}{money} ({BASES[self.basis]})"
+
+
+def total(estimates: Sequence[Estimate]) -> Estimate:
+    """Their sum; its basis is the last one's."""
+    usage = sum((e.usage for e in estimates), Usage())
+    return Estimate(sum(e.calls for e in estimates), usage, sum(e.dollars for e in estimates), estimates[-1].basis)
 
 
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
