@@ -102,7 +102,7 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
     ax.axvline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.axhline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.set(xlabel="gap, first judgement", ylabel="gap, second judgement")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # outside: its dots are no data
     return _title(ax, "Do two judgements agree?", table)
 
 
@@ -135,8 +135,13 @@ def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Student's total over the teacher's, in percent, by category and over all (paper figure 4)."""
-    totals = evaluate.relative_by_category(table).iloc[::-1]
+    """Student's total over the teacher's, in percent, by category, the best at the top, and over all at the bottom.
+
+    After the paper's figure 4. The number in brackets is the pairs that were scored.
+    """
+    totals = evaluate.relative_by_category(table)
+    categories, over_all = totals.iloc[:-1], totals.iloc[-1:]
+    totals = pd.concat([over_all, categories.sort_values("score", kind="stable", na_position="first")])
     ax = axes(ax, 6, 1.5 + 0.3 * len(totals))
     percent = 100 * totals["score"].to_numpy()
     bars = ax.barh(

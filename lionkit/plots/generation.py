@@ -20,10 +20,11 @@ def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None
     ax = _by_kind(table, "similarity", ax)
     ax.axvline(novelty, color="#444444", linestyle="--", label=f"cut = {novelty:g}")
     unmeasured = int(table["similarity"].isna().sum())
-    title = f"Novelty of {len(table) - unmeasured} candidates, {unmeasured} rejected before"
+    title = f"Novelty of {len(table) - unmeasured} candidates"
+    if unmeasured:
+        title += f", {unmeasured} rejected before it was measured"
     ax.set(xlabel="highest ROUGE-L F1 to the cache pool", ylabel="candidates", title=title)
-    ax.legend(fontsize=8)
-    return ax
+    return _legend(ax)
 
 
 def rejections(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -46,8 +47,7 @@ def seed_similarity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Accepted instructions by ROUGE-L F1 to their own seed (needs `candidate_table(..., seeds)`)."""
     ax = _by_kind(table[table["status"] == "accepted"], "seed_similarity", ax)
     ax.set(xlabel="ROUGE-L F1 to the seed", ylabel="new instructions", title="How close children stay")
-    ax.legend(fontsize=8)
-    return ax
+    return _legend(ax)
 
 
 def _plain(label: object) -> str:
@@ -64,6 +64,13 @@ def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
         ax.hist((found - 1e-9).clip(0), bins=list(_BINS), color=COLOURS[kind], alpha=0.6, label=label)
     ax.set_xlim(0, 1)
     ax.locator_params(axis="y", integer=True)
+    return ax
+
+
+def _legend(ax: Axes) -> Axes:
+    """With an entry for the colour in which the two kinds cover each other."""
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend([*handles, tuple(handles[:2])], [*labels, "both, overlapping"], fontsize=8)
     return ax
 
 
@@ -84,5 +91,5 @@ def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 1
     ax.set_xticks(list(drawn.index))
     ax.set(xlabel="iteration", ylabel="share of the cache pool, %", title="Categories of the cache pool")
     if len(drawn.columns):
-        ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)  # as the bars are stacked
     return ax

@@ -106,9 +106,12 @@ def live_loss() -> Callable[..., None]:
 def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Held-out scores by iteration; columns iteration, relative_score and exact_match (shares of 1)."""
     ax = axes(ax)
-    for column, name, marker in (("relative_score", "relative score", "o"), ("exact_match", "exact match", "s")):
+    for column, name, marker in (
+        ("relative_score", "relative score, % of the teacher's", "o"),
+        ("exact_match", "answers equal to the teacher's, %", "s"),
+    ):
         ax.plot(table["iteration"], 100 * table[column], marker=marker, label=name)
-    ax.set(xlabel="iteration (0 = before training)", ylabel="% of the teacher", ylim=(0, 105), title="Held-out score")
+    ax.set(xlabel="iteration (0 = before training)", ylabel="%", ylim=(0, 105), title="Held-out score")
     ax.set_xticks(table["iteration"])
     ax.grid(alpha=0.3)
     ax.legend()
