@@ -8,12 +8,14 @@ holds the *name* of the environment variable that has it.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tomli_w
 
@@ -27,7 +29,43 @@ SANDBOX_URL = "http://answer-key.invalid/v1"
 
 def _require(condition: bool, name: str, value: Any, rule: str) -> None:
     if not condition:
-        raise ConfigError(f"{name} = {value!r}: {rule}")
+        raise ConfigError(f"{name} = {value!r:.80}: {rule}")
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _require_types(config: Any) -> None:
+    """ConfigError at the first field whose value is not of its type; a whole number may stand for a float."""
+    kept: Any = type(config)
+    for name, hint in _hints(kept).items():
+        value, optional = getattr(config, name), type(None) in get_args(hint)
+        kind = get_args(hint)[0] if optional else hint
+        if value is None and optional or get_origin(kind) is Literal:
+            continue
+        if get_origin(kind) is tuple:
+            fits = isinstance(value, list | tuple) and len(value) == 2 and all(map(_number, value))
+            rule = "two numbers (prompt, reply)"
+        elif kind is float:
+            fits, rule = _number(value), "a number"
+        elif kind is int:
+            fits, rule = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+        else:
+            words = {str: "a text", bool: "true or false"}
+            fits, rule = isinstance(value, kind), words.get(kind, f"a {getattr(kind, '__name__', kind)}")
+        _require(fits, name, value, rule)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def require_no_secret(name: str, url: str) -> None:
+    """ConfigError on `user:password@` in an address, which would be written into settings, stores and messages."""
+    if "@" in url:
+        raise ConfigError(f"{name} holds an @: put the key in the environment variable, not into the address")
 
 
 @dataclass(frozen=True)
@@ -64,6 +102,8 @@ class ApiConfig:
     comes in small rounds (the generator, unread referee replies) is asked live all the same."""
 
     def __post_init__(self) -> None:
+        _require_types(self)
+        require_no_secret("base_url", self.base_url or "")
         _require(self.concurrency >= 1, "concurrency", self.concurrency, "at least 1")
         _require(self.max_attempts >= 1, "max_attempts", self.max_attempts, "at least 1")
         _require(self.timeout > 0, "timeout", self.timeout, "seconds, above 0")
@@ -129,6 +169,7 @@ class StudentConfig:
     """Rows answered at once."""
 
     def __post_init__(self) -> None:
+        _require_types(self)
         for name in ("rank", "alpha", "epochs", "batch_size", "accumulation", "max_new_tokens", "response_batch"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.max_length >= 16, "max_length", self.max_length, "at least 16 tokens")
@@ -187,10 +228,16 @@ class Config:
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
+        _require_types(self)
         _require(self.mode in get_args(Mode), "mode", self.mode, "offline, live or replay")
         for name in ("train_size", "heldout_size", "iterations", "hard_size", "easy_size"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for role in ("teacher", "referee", "generator"):
+            name, tokens = f"{role}_temperature", f"{role}_max_tokens"
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or above")
+            _require(getattr(self, tokens) >= 1, tokens, getattr(self, tokens), "at least 1")
         _require(self.structured in ("auto", "on", "off"), "structured", self.structured, "auto, on or off")
+        require_no_secret("student_url", self.student_url)
         addressed = not self.student_url or self.student_url.startswith(("http://", "https://"))
         _require(addressed, "student_url", self.student_url, "an http:// or https:// address ending in /v1, or empty")
         _require(0 <= self.novelty <= 1, "novelty", self.novelty, "a ROUGE-L F1 in [0, 1]")
@@ -286,14 +333,18 @@ def read_config(path: str | Path) -> Config:
         raise DataError(path, None, "there is no such configuration") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(path, None, f"not readable as TOML: {error}") from None
+    except RecursionError:
+        raise DataError(path, None, "not readable as TOML: nested too deeply") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
     try:
         return _build(Config, values, "")
-    except ConfigError as error:
+    except (ConfigError, RecursionError) as error:
         raise DataError(path, None, str(error)) from None
 
 
 def _build(kind: Any, values: dict[str, Any], prefix: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{prefix}{unknown[0]} is not a setting: known are {', '.join(hints)}")
@@ -306,5 +357,5 @@ def _build(kind: Any, values: dict[str, Any], prefix: str) -> Any:
         built[name] = value
     try:
         return kind(**built)
-    except TypeError as error:
-        raise ConfigError(f"{prefix or 'configuration'}: a value has the wrong type ({error})") from None
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from None

@@ -16,6 +16,7 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ _NOT_INSTRUCTIONS = {
     "seed_id": "candidates",
 }
 _NO_INPUT = {"", "n/a", "none", "null", "nan", "noinput", "no input", "<noinput>", "<no input>"}
+_HUB_NAME = re.compile(r"(?!.*\.(jsonl?|ndjson|[ct]sv|parquet|gz|txt)$)[\w-][\w.-]*/[\w-][\w.-]*", re.I)
 _OWN_KEYS = {f.name for f in dataclasses.fields(Instruction)}
 
 
@@ -83,7 +85,8 @@ def _instructions(path: str | Path, line: int, row: Any) -> Iterator[Instruction
     key = next((k for k in _INSTRUCTION_KEYS if k in row), None)
     if kind or key is None:
         what = f"these are {kind}, not instructions" if kind else "no instruction"
-        raise DataError(path, line, f"{what} (keys: {', '.join(map(str, row)) or 'none'})")
+        keys = "".join(c if c.isprintable() else "?" for c in ", ".join(map(str, row)))
+        raise DataError(path, line, f"{what} (keys: {keys[:60] or 'none'}{'...' * (len(keys) > 60)})")
     value = row[key][0] if key == "turns" and isinstance(row[key], list) and row[key] else row[key]
     instruction = _text(path, line, key, value)
     if not instruction:
@@ -104,12 +107,15 @@ def _instructions(path: str | Path, line: int, row: Any) -> Iterator[Instruction
 
 def _own(path: str | Path, line: int, row: dict[str, Any]) -> Instruction:
     """A record as lionkit exports it, to the letter."""
-    try:
-        values = {**row, "iteration": int(row["iteration"])}
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(path, line, f"iteration = {row['iteration']!r:.40}, expected a whole number") from None
+    told = row["iteration"]
+    number = int(told) if isinstance(told, str) and re.fullmatch("[0-9]{1,5}", told) else told
+    if isinstance(number, bool) or not isinstance(number, int | float) or number % 1 or not 0 <= number <= 10_000:
+        raise DataError(path, line, f"iteration is {_kind(told)}, expected a whole number from 0 to 10,000")
+    values = {**row, "iteration": int(number)}
     if wrong := next((k for k, v in values.items() if k != "iteration" and not isinstance(v, str)), None):
         raise DataError(path, line, f"{wrong} is {_kind(values[wrong])}, expected text")
+    for key, value in values.items():
+        _whole(path, line, key, str(value))
     return Instruction(**values)
 
 
@@ -126,7 +132,16 @@ def _text(path: str | Path, line: int, key: str, value: Any) -> str:
         return json.dumps(value)
     if not isinstance(value, str):
         raise DataError(path, line, f"{key} is {_kind(value)}, expected text")
-    return value.strip()
+    return _whole(path, line, key, value.strip())
+
+
+def _whole(path: str | Path, line: int, key: str, text: str) -> str:
+    """The text, which tokenizers, tables and notebooks can hold: a cut emoji ("\\ud83d" in JSON) is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(path, line, f"{key} holds half a character (a lone surrogate): mend or remove it") from None
+    return text
 
 
 def _kind(value: Any) -> str:
@@ -138,7 +153,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """All rows of whatever `path` is, in order."""
     place = Path(path)
     try:
-        if place.is_dir() or (not place.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w-]*", str(path))):
+        if place.is_dir() or (not place.exists() and _HUB_NAME.fullmatch(str(path))):
             return _dataset(path)
         raw = place.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -146,7 +161,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(path, None, f"not a whole gzip file: {error}") from None
     if raw[:4] == b"PAR1":
         return _parquet(path, raw)
@@ -155,7 +170,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(path, line, "not UTF-8 text: save the file with UTF-8 encoding") from None
-    first, table = text.lstrip()[:1], {".csv", ".tsv"} & set(place.suffixes)
+    first, table = text.lstrip()[:1], {".csv", ".tsv"} & {suffix.lower() for suffix in place.suffixes}
     if table and first not in ("[", "{"):
         return _csv(path, text, "\t" if ".tsv" in table else ",")
     if first not in ("[", "{", '"', ""):
@@ -213,10 +228,10 @@ def _parquet(path: str | Path, raw: bytes) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(io.BytesIO(raw))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(path, None, f"not readable as Parquet: {str(error).splitlines()[0]}") from None
-    return enumerate(table.to_pylist(), start=1)
+        rows = pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise DataError(path, None, f"not readable as Parquet: {(str(error) or repr(error)).splitlines()[0]}") from None
+    return enumerate(rows, start=1)
 
 
 def _dataset(path: str | Path) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lionkit.errors import DataError, LionkitError
 
@@ -186,15 +187,37 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(kind: type[Record], values: dict[str, Any]) -> Record:
-    """The inverse of `to_dict`. Raises TypeError on unknown or missing keys."""
+    """The inverse of `to_dict`. Raises TypeError on unknown or missing keys, ValueError on what cannot stand there."""
     values = dict(values)
     if kind is Verdict:
         for order in ("teacher_first", "student_first"):
             if values.get(order) is not None:
-                values[order] = Judgement(**values[order])
+                values[order] = Judgement(**_checked(Judgement, dict(values[order])))
     if kind is Candidate and values.get("similarity") is None:
         values["similarity"] = float("nan")
-    return kind(**values)
+    return kind(**_checked(kind, values))
+
+
+_hints = functools.cache(get_type_hints)
+
+
+def _checked(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values, each of its field's type. Scores lie in [1, 10]; keys that are no field are left to the record."""
+    for name, value in values.items():
+        hint = _hints(kind).get(name, Any)
+        if hint in (str, int):
+            fits = type(value) is hint and (hint is str or value >= 0)
+        elif hint is float:
+            fits = type(value) in (int, float)
+        elif kind is Judgement:
+            fits = value is None or (type(value) in (int, float) and 1 <= value <= 10)
+        elif get_origin(hint) is Literal:
+            fits = value in get_args(hint)
+        else:
+            fits = value is not None or name != "teacher_first"
+        if not fits:
+            raise ValueError(f"{name} = {value!r:.40}{' is no score in [1, 10]' * (name in ('teacher', 'student'))}")
+    return values
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -266,11 +289,15 @@ def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
         lines = path.read_text(encoding="utf-8", errors="surrogatepass").split("\n")
     except FileNotFoundError:
         raise DataError(path, None, "there is no such file: run the stage that makes it first") from None
+    except UnicodeDecodeError:
+        raise DataError(path, None, "not UTF-8 text: make the file again") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
             records.append(from_dict(kind, json.loads(line)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise DataError(path, number, f"not a {kind.__name__} record ({error})") from None
     return records

@@ -397,7 +397,9 @@ def test_a_200_of_any_shape_is_an_outcome(reply: Any) -> None:
 @pytest.mark.parametrize(
     "usage", [None, {}, [], 7, {"prompt_tokens": "many"}, {"prompt_tokens": None}, {"total_tokens": 9},
               {"prompt_tokens": 0, "completion_tokens": 0},
-              {"prompt_tokens": float("inf")}, {"prompt_tokens": float("nan")}]
+              {"prompt_tokens": float("inf")}, {"prompt_tokens": float("nan")},
+              {"prompt_tokens": 1e300}, {"prompt_tokens": 1, "completion_tokens": 1e19},
+              {"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 1e19}}]
 )  # fmt: skip
 def test_usage_that_is_missing_or_unreadable_counts_at_its_most_and_the_reply_is_kept(usage: Any) -> None:
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
@@ -418,6 +420,11 @@ def test_thoughts_that_only_the_total_counts_are_paid_for() -> None:
 def test_part_of_a_key_that_an_endpoint_repeats_is_cut_out(part: str) -> None:
     said = read_error(422, {"detail": f"the key {part} is not one"}, {}, {}, ApiConfig()).error
     assert said.endswith("the key [key] is not one")
+
+
+def test_what_an_endpoint_says_does_not_act_on_the_terminal() -> None:
+    said = read_error(422, {"detail": "a\x1b[31m\x07 \u202eb\u2066\x9bc\n d"}, {}, {}, ApiConfig()).error
+    assert said.endswith("a[31m bc d")
 
 
 # what the servers behind "OpenAI-compatible" send, as found in their issue threads and documentation

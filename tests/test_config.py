@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lionkit import config
+from lionkit.client.calls import endpoint
 from lionkit.config import ApiConfig, Config, StudentConfig
 from lionkit.errors import ConfigError, DataError
 
@@ -32,7 +33,21 @@ def test_prices_round_trip(tmp_path: Path) -> None:
         ("[student]\nrank = 0", "rank = 0: at least 1"),
         ("[api]\nbudget_usd = 3.0", "price_per_million"),
         ("[api]\nbase_url = 'localhost:8000'", "http://"),
-        ("[api]\nconcurrency = 'many'", "wrong type"),
+        ("[api]\nconcurrency = 'many'", "api.concurrency = 'many': a whole number"),
+        ("[api]\nbase_url = 5", "api.base_url = 5: a text"),
+        ("[api]\nprice_per_million = 'ab'", "api.price_per_million = 'ab': two numbers"),
+        ("[api]\nprice_per_million = [1]", "api.price_per_million = [1]: two numbers"),
+        ("[api]\nbatch = 1", "api.batch = 1: true or false"),
+        ("[student]\nlearning_rate = nan", "student.learning_rate = nan: a number"),
+        ("student_url = 5", "student_url = 5: a text"),
+        ("seed_file = 5", "seed_file = 5: a text"),
+        ("iterations = 2.5", "iterations = 2.5: a whole number"),
+        ("iterations = true", "iterations = True: a whole number"),
+        ("train_size = 10.5", "train_size = 10.5: a whole number"),
+        ("teacher_temperature = 'hot'", "teacher_temperature = 'hot': a number"),
+        ("teacher_temperature = nan", "teacher_temperature = nan: a number"),
+        ("teacher_max_tokens = -5", "teacher_max_tokens = -5: at least 1"),
+        ("seed = " + "[" * 9000, "nested too deeply"),
         ("mode = ", "not readable as TOML"),
         ("student = 3", "must be a table"),
     ],
@@ -44,6 +59,25 @@ def test_bad_files_are_named(tmp_path: Path, text: str, words: str) -> None:
         config.read_config(path)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, "a\0b"):
+        with pytest.raises(DataError, match="cannot be read"):
+            config.read_config(path)
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://me:s3cret@host/v1"
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    for name, make in {
+        "base_url": lambda: ApiConfig(base_url=url),
+        "student_url": lambda: Config(student_url=url),
+        "OPENAI_BASE_URL": lambda: endpoint(ApiConfig()),
+    }.items():
+        with pytest.raises(ConfigError, match=f"{name} holds an @: put the key in the environment") as refused:
+            make()
+        assert "s3cret" not in str(refused.value)
 
 
 def test_mode_follows_the_environment() -> None:

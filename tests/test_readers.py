@@ -143,7 +143,14 @@ def test_missing_cells_are_errors_with_their_line(tmp_path: Path) -> None:
         pytest.param('{"instruction": %s}' % ("9" * 5000), 1, "integer string", id="digits"),
         (b'{"instruction": "a"}\n{"instruction": "caf\xe9"}', 2, "UTF-8"),
         (b"\x1f\x8b\x08\x00half", None, "gzip"),
+        (gzip.compress(b'{"instruction": "a"}' * 9)[:10] + b"\xff" * 30, None, "gzip"),
         (b"PAR1 but no more", None, "Parquet"),
+        ('{"instruction": "a"}\n{"instruction": "half \\ud83d"}', 2, "instruction holds half a character"),
+        ('{"instruction": "a", "input": "\\ud83d"}', 1, "input holds half a character"),
+        ('{"instruction": "a", "output": "\\ud83d"}', 1, "output holds half a character"),
+        ('{"instruction": "a", "category": "\\ud83d", "id": 1}', 1, "category holds half a character"),
+        ('{"instruction": "a", "id": "\\ude00"}', 1, "id holds half a character"),
+        ('{"\\u001b[2J\\u202e%s": 1}' % ("x" * 99), 1, f"(keys: ?[2J?{'x' * 55}...)"),
     ],
 )
 def test_every_problem_names_file_and_line(tmp_path: Path, content: str | bytes, line: int | None, words: str) -> None:
@@ -211,11 +218,25 @@ def test_empty_outputs_and_duplicates_are_kept_and_counted(tmp_path: Path) -> No
     assert (len(answered), [i.instruction for i in unanswered]) == (3, ["Blank."])
 
 
+def test_a_suffix_in_capitals_is_the_same_suffix(tmp_path: Path) -> None:
+    assert texts(written(tmp_path, "instruction,output\na,b\n", "X.CSV")) == [("a", "", "b")]
+
+
+def test_parquet_that_cannot_become_rows_is_named(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"instruction": pyarrow.array([b"\xff"]).view(pyarrow.string())})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="not readable as Parquet"):
+        read_instructions(tmp_path / "a.parquet")
+
+
 def test_own_records_come_back_equal(tmp_path: Path) -> None:
     pool = [Instruction(" kept as is ", "N/A", "None", source="hard", parent="p", iteration=2), Instruction("b")]
     write_jsonl(tmp_path / "cache.jsonl", pool)
     assert read_instructions(tmp_path / "cache.jsonl") == pool
-    for wrong in ("two", float("inf"), None):
+    for wrong in ("two", float("inf"), None, -1, 1.5, 10_001, True, "9" * 5000, []):
         broken = {**json.loads((tmp_path / "cache.jsonl").read_text().splitlines()[0]), "iteration": wrong}
         assert problem(tmp_path, json.dumps(broken)).line == 1
 
@@ -239,6 +260,7 @@ def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DataError):
             read_instructions(path)
     assert asked == ["owner/name", "owner/missing"]
+    assert len(read_instructions("teknium/OpenHermes-2.5")) == 2
 
 
 def test_without_datasets_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

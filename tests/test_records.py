@@ -91,6 +91,33 @@ def test_bad_line_is_named(tmp_path: Path) -> None:
         records.read_jsonl(tmp_path / "b.jsonl", Instruction)
 
 
+JUDGED = {"teacher": 8, "student": 7.5, "reply": "r", "reason": "", "call_id": ""}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"teacher_first": {**JUDGED, "teacher": wrong}} for wrong in (math.nan, math.inf, 0, 11, "8", True)]
+    + [{"teacher_first": None}, {"teacher_first": 5}, {"student_first": {**JUDGED, "reply": None}},
+       {"instruction_id": None}, {"instruction_id": 7}, {"iteration": math.nan}, {"iteration": -1}, {"iteration": "1"}],
+)  # fmt: skip
+def test_a_verdict_that_would_break_later_is_refused_with_its_line(tmp_path: Path, change: dict) -> None:
+    good = {"instruction_id": "x", "teacher_first": JUDGED, "student_first": None, "iteration": 1}
+    (tmp_path / "v.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
+    with pytest.raises(DataError, match=r"v\.jsonl, line 2: not a Verdict record"):
+        records.read_jsonl(tmp_path / "v.jsonl", Verdict)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    (tmp_path / "deep").write_text("[" * 100_000)
+    for path in (tmp_path, "a\0b", tmp_path / "latin", tmp_path / "deep"):
+        with pytest.raises(DataError):
+            records.read_jsonl(path, Instruction)
+    (tmp_path / "status").write_text('{"instruction_id": "x", "text": "t", "status": "fine"}')
+    with pytest.raises(DataError, match="status = 'fine'"):
+        records.read_jsonl(tmp_path / "status", Response)
+
+
 def test_full_disk_and_no_permission_leave_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jsonl"
     records.write_jsonl(path, [Instruction("old")])

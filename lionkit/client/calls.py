@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from lionkit.config import ApiConfig
+from lionkit.config import ApiConfig, require_no_secret
 from lionkit.errors import ConfigError
 from lionkit.records import Status
 
@@ -97,6 +97,7 @@ class Call:
 def endpoint(config: ApiConfig) -> str:
     """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's. ConfigError on what is none."""
     url = (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip().rstrip("/")
+    require_no_secret("base_url" if config.base_url else "OPENAI_BASE_URL", url)
     try:
         if url.isprintable() and urlsplit(url).port != 0:  # an odd port raises ValueError
             return url
@@ -143,8 +144,8 @@ class Estimate:
     """One of `BASES`."""
 
     def __str__(self) -> str:
-        tokens = f"{self.calls:,} call{'s' if self.calls != 1 else ''}, "
-        tokens += f"{self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
+        calls, asked, written = f"{self.calls:,} call", self.usage.prompt_tokens, self.usage.completion_tokens
+        tokens = f"{calls}{'s' * (self.calls != 1)}, {asked:,} + {written:,} tokens"
         money = "" if self.dollars != self.dollars else f", ${self.dollars:,.2f}"
         return f"{tokens}{money} ({BASES[self.basis]})"
 

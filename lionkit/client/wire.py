@@ -30,6 +30,8 @@ LONGEST_WAIT = 600.0
 """Seconds; a Retry-After beyond it is cut to it."""
 LONGEST_CONNECT = 15.0
 """Seconds; until then nothing was sent, so nothing can have been billed."""
+MOST_TOKENS = 10**9
+"""What one call may be said to have used; beyond it, the count is taken for none."""
 CUT = ("length", "model_length", "max_tokens")
 BROKEN = ("error", "abort", "insufficient_system_resource")
 """Reasons to finish that mean an unfinished reply: at the token limit; by a fault of the server."""
@@ -134,7 +136,7 @@ def read_reply(reply: Any, headers: Mapping[str, str], sent: Mapping[str, Any], 
     if finish.startswith("content_filter"):
         kind, error = "filtered", "the endpoint's content filter ended the reply"
     elif refusal:
-        kind, text, error = "refused", "", f"the model refused: {refusal}"
+        kind, text, error = "refused", "", f"the model refused: {_plain(str(refusal))}"
     elif finish in BROKEN or choice.get("error"):
         kind, error = "retry", f"the endpoint broke the reply off ({finish}) {_said(_fields(choice))}"
     elif finish in CUT:
@@ -162,8 +164,9 @@ def _usage(counts: Any) -> Usage | None:
             max(0, int(n or 0))
             for n in (counts["prompt_tokens"], counts.get("completion_tokens"), counts.get("total_tokens"))
         )
-        thoughts = (counts.get("completion_tokens_details") or {}).get("reasoning_tokens")
-        return Usage(asked, max(written, total - asked), max(0, int(thoughts or 0))) if asked else None
+        thoughts = max(0, int((counts.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0))
+        believed = asked > 0 and max(asked, written, total, thoughts) <= MOST_TOKENS
+        return Usage(asked, max(written, total - asked), thoughts) if believed else None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return None
 
@@ -181,7 +184,9 @@ def _said(fields: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    """On one line, without tags, and without what acts on a terminal (escapes, right-to-left overrides)."""
+    words = " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    return "".join(c for c in words if c.isprintable())
 
 
 def read_error(

@@ -17,7 +17,10 @@ from typing import Any
 from lionkit.records import content_id
 
 Messages = list[dict[str, str]]
-_TOKEN = re.compile(r"[<\[](?=[|｜][^|｜<>\n]{1,40}[|｜]>|/?INST\]|</?SYS>>|(?:start|end)_of_turn>)")
+_TOKEN = re.compile(
+    r"<(?=[|｜][^|｜<>\n]{1,40}[|｜]>|\|[a-z_]{1,40}>|[a-z_]{1,40}\|>|</?SYS>>|(?:start|end)_of_turn>|/?s>|[be]os>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|CALL_ID|THINK)\])"
+)
 
 
 @cache
