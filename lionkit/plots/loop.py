@@ -26,6 +26,12 @@ def axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
     return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
+def plain(text: object, most: int = 40) -> str:
+    """Somebody's text as a label that matplotlib can draw: one line, cut, no formula, no half of a surrogate pair."""
+    line = " ".join(str(text).encode("utf-8", "replace").decode().split())
+    return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")
+
+
 def method(ax: Axes | None = None) -> Axes:
     """The loop as a diagram: three stages, what flows between them, who is asked."""
     ax = axes(ax, 9.0, 3.4)
