@@ -113,7 +113,7 @@ def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Held-out scores by iteration; columns iteration, relative_score and exact_match (shares of 1)."""
     ax = axes(ax)
     for column, name, marker in (("relative_score", "relative score", "o"), ("exact_match", "exact match", "s")):
-        ax.plot(table["iteration"], 100 * table[column], marker=marker, label=name)
+        ax.plot(table["iteration"], 100 * table[column].astype(float), marker=marker, label=name)
     ax.set(xlabel="iteration (0 = before training)", ylabel="% of the teacher", ylim=(0, 105), title="Held-out score")
     ax.set_xticks(table["iteration"])
     ax.grid(alpha=0.3)
