@@ -188,7 +188,7 @@ def _why(lines: list[_Line]) -> str:
     return f"generation stopped: {'; '.join(map(str, lines))}: {remedy}"
 
 
-_UNDECIDED = "no instruction to start from: none is judged hard or easy; see the verdicts' reasons (pools.verdict_table)"
+_UNDECIDED = "no instruction to start from: none was judged hard or easy; see the reasons (pools.verdict_table)"
 _NO_SEEDS = {
     "hard": "no hard instruction to start from: the student is within tau of the teacher on all that was judged; "
     "end here, lower tau, or add harder seeds",

@@ -169,7 +169,7 @@ def test_without_seeds_nothing_is_paid(split: Split, kind: str) -> None:
 def test_with_all_undecided_no_side_is_blamed() -> None:
     error, client = stopped(sentence, Split([], [], SEEDS))
     assert client.asked == []
-    assert "none is judged" in str(error)
+    assert "none was judged" in str(error)
     assert "tau" not in str(error)
 
 
