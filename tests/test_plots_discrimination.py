@@ -105,6 +105,13 @@ def test_categories_show_percent_best_first_with_all_at_the_bottom() -> None:
     assert widths["all (4)"] == pytest.approx(100 * 24.1 / 34.5)
 
 
+def test_categories_are_drawn_as_short_plain_text_and_never_merge() -> None:
+    ax = plots.relative_by_category(TABLE.assign(category=[r"in $\alpha_{$", "x" * 400, "x" * 401, "all", "all"]))
+    ax.figure.canvas.draw()
+    cut = "x" * 39 + "… (1)"
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["all (4)", "all (1)", cut, cut, r"in \$\alpha_{\$ (1)"]
+
+
 def test_distribution_and_lengths_and_agreement() -> None:
     assert sum(heights(plots.score_distribution(TABLE))) == 18
     lengths = plots.length_bias(TABLE).collections[0].get_array()

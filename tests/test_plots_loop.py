@@ -33,6 +33,12 @@ def test_scores_are_percent_by_iteration() -> None:
     assert list(ax.get_xticks()) == [0, 1, 2]
 
 
+def test_iterations_without_a_score_leave_a_gap() -> None:
+    ax = plots.scores(TABLE.assign(relative_score=pd.Series([None] * 3, dtype=object)))
+    ax.figure.canvas.draw()
+    assert pd.isna(list(ax.get_lines()[0].get_ydata())).all()
+
+
 def test_sides_add_up_to_the_pool() -> None:
     ax = plots.pool_sides(TABLE)
     heights = [[bar.get_height() for bar in bars] for bars in ax.containers]

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lionkit import audit, evaluate
-from lionkit.plots.loop import COLOURS, axes
+from lionkit.plots.loop import COLOURS, axes, plain
 
 HARD, EASY, INK = COLOURS["hard"], COLOURS["easy"], "#444444"
 
@@ -144,9 +144,9 @@ def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     totals = pd.concat([over_all, categories.sort_values("score", kind="stable", na_position="first")])
     ax = axes(ax, 6, 1.5 + 0.3 * len(totals))
     percent = 100 * totals["score"].to_numpy()
-    bars = ax.barh(
-        [f"{c} ({n})" for c, n in zip(totals["category"], totals["scored"])], percent, color=COLOURS["student"]
-    )
+    places = np.arange(len(totals))
+    bars = ax.barh(places, percent, color=COLOURS["student"])
+    ax.set_yticks(places, [f"{plain(c)} ({n})" for c, n in zip(totals["category"], totals["scored"])])
     ax.bar_label(bars, [f"{p:.1f}" for p in percent], padding=3, fontsize=8)
     ax.axvline(100, color=INK, linestyle="--", linewidth=1)
     ax.set(xlabel="student's total score / teacher's, %", xlim=(0, 1.15 * np.nanmax([*percent, 100])))
