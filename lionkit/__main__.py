@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +22,20 @@ Name = Annotated[str, typer.Option("--run", help="name of the run; default: demo
 Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke, single_gpu or paper")]
 
 
-def _lead() -> AbstractContextManager[None]:
+@contextmanager
+def _lead() -> Iterator[None]:
     """Under `accelerate launch` the block is run by the first process alone; the others train along."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return nullcontext()
-    from lionkit import student
+    try:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            yield
+        else:
+            from lionkit import student
 
-    return student.lead()
+            with student.lead():
+                yield
+    except KeyboardInterrupt as interrupt:
+        print(f"stopped: {interrupt}" if str(interrupt) else "stopped: run again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -56,7 +64,7 @@ def notebooks(name: Name = "") -> None:
         notebooks.execute(path, opened.path / "notebooks", title=f"notebook {number} of {len(paths)}: {path.stem}")
     summary = loop.write_summary(opened)
     print(f"\n{table(loop.summarise(opened))}\n")
-    print(f"Results: {shown(summary)}. Open next: {shown(opened.path / 'notebooks' / (paths[-1].stem + '.html'))},")
+    print(f"Results: {shown(summary)}. Open next: {shown(opened.path / 'notebooks' / (paths[0].stem + '.html'))},")
     print("or start JupyterLab on the notebooks with `make lab`.")
 
 
@@ -69,7 +77,7 @@ def adopt(name: Name = "") -> None:
     from lionkit.records import write_text
     from lionkit.run import open_run
 
-    executed = open_run(name).path / "notebooks"
+    executed = open_run(name, new=False).path / "notebooks"
     for path in notebooks.find():
         notebook = nbformat.read(executed / path.name, as_version=4)
         notebooks.clean(notebook)
@@ -80,17 +88,19 @@ def adopt(name: Name = "") -> None:
 def status(name: Name = "") -> None:
     """Show which stages of a run are done, the iterations so far, and what the calls cost against what was expected."""
     from lionkit import loop
-    from lionkit.client import ChatClient
+    from lionkit.client import Bill, ChatClient, total
     from lionkit.run import STAGES, open_run
 
-    opened = open_run(name)
+    opened = open_run(name, new=False)
     for iteration in range(opened.config.iterations + 1):
         done = [stage for stage in STAGES if opened.done(iteration, stage)]
         print(f"iteration {iteration}: {', '.join(done) or 'nothing yet'}")
     print(table(loop.summarise(opened)))
-    if opened.store.exists():
-        print("\nCalls made, and their tokens (prompts + replies):")
-        print("\n".join(map(str, ChatClient(opened.config.api, opened.store).bills())))
+    bills: dict[str, list[Bill]] = {}
+    for bill in ChatClient(opened.config.api, opened.store).bills() if opened.store.exists() else []:
+        bills.setdefault(bill.label.partition(" (")[0], []).append(bill)
+    for label, some in bills.items():
+        print(Bill(label, total([b.expected for b in some]), total([b.actual for b in some])))
 
 
 @app.command()
@@ -139,7 +149,7 @@ def export(target: Path, name: Name = "", iteration: int = 0) -> None:
     from lionkit.export import export
     from lionkit.run import open_run
 
-    opened = open_run(name)
+    opened = open_run(name, new=False)
     found = loop.read_discrimination(opened, iteration or opened.config.iterations)
     answers = {r.instruction_id: r.text for r in found.teacher if r.status == "ok"}
     for side, items in pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau)._asdict().items():
@@ -160,7 +170,7 @@ def export_student(
     from lionkit import config, loop, student
     from lionkit.run import open_run
 
-    opened = open_run(name)
+    opened = open_run(name, new=False)
     settings, iteration = opened.config.student, iteration or opened.config.iterations
     told = {"iteration": iteration, "config": config.to_dict(opened.config), "run": opened.provenance,
             "iterations": loop.summarise(opened)["iterations"][: iteration + 1]}  # fmt: skip

@@ -119,7 +119,8 @@ def _share(measure: str, chosen: pd.Series, reading: str) -> Row:
     share, spread = float(chosen.mean()), Z**2 / n
     middle = (share + spread / 2) / (1 + spread)
     margin = Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return measure, share, max(0.0, middle - margin), min(1.0, middle + margin), n, reading
+    low, high = max(0.0, middle - margin), min(1.0, middle + margin)
+    return measure, share, min(low, share), max(high, share), n, reading  # rounding may part them at 0 and 1
 
 
 def _mean(measure: str, values: pd.Series, reading: str) -> Row:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lionkit.errors import LionkitError
+from lionkit.errors import ConfigError, LionkitError
 from lionkit.records import Response, Verdict
 
 
@@ -29,8 +29,8 @@ class RelativeScore:
 
     @property
     def score(self) -> float:
-        """Student's total over the teacher's; NaN when nothing was scored."""
-        return self.student_total / self.teacher_total if self.scored else float("nan")
+        """Student's total over the teacher's; NaN when nothing was scored, or all of it 0."""
+        return self.student_total / self.teacher_total if self.teacher_total else float("nan")
 
     def __str__(self) -> str:
         unit = f"{self.student_total:g} : {self.teacher_total:g}, {self.scored} scored, {self.unscored} unscored"
@@ -72,8 +72,10 @@ def relative_interval(
 
     (NaN, NaN) when nothing was scored. It covers the choice of instructions, not the judge's own noise.
     """
+    if not 0 < level < 1:
+        raise ConfigError(f"level = {level!r}: a share between 0 and 1, such as 0.95")
     scores = np.array([(v.student_score, v.teacher_score) for v in verdicts if v.scored], dtype=float)
-    if not len(scores):
+    if not len(scores) or not scores[:, 1].any():
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     totals = np.array([scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws)])
@@ -96,13 +98,14 @@ def relative_by_category(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: category, scored, unscored, student_total, teacher_total, score (student / teacher, NaN if unscored).
     """
-    rows = table.assign(category=table["category"].replace("", "none"), ok=table["gap"].notna())
-    rows = pd.concat([rows, rows.assign(category="all")])
+    rows = table.assign(ok=table["gap"].notna(), whole=False)
+    rows = pd.concat([rows, rows.assign(category="all", whole=True)])
     rows[["student", "teacher"]] = rows[["student", "teacher"]].where(rows["ok"])
-    groups = rows.groupby("category", sort=False)
+    groups = rows.groupby(["whole", "category"], sort=False)  # a category may be named all
     totals = groups.agg(
         scored=("ok", "sum"), size=("ok", "size"), student_total=("student", "sum"), teacher_total=("teacher", "sum")
     ).reset_index()
+    totals["category"] = totals["category"].replace("", "none")
     totals["score"] = (totals["student_total"] / totals["teacher_total"]).where(totals["scored"] > 0)
     totals["unscored"] = totals["size"] - totals["scored"]
     return totals[["category", "scored", "unscored", "student_total", "teacher_total", "score"]]

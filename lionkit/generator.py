@@ -180,12 +180,15 @@ def _generation(lines: list[_Line], ledger: list[Candidate]) -> Generation:
 def _why(lines: list[_Line]) -> str:
     """The one line that says what was made, from how much, and what stood in the way."""
     stuck = next(line for line in lines if line.missing and not line.turns())
+    if not any(line.seeds for line in lines):
+        return _UNDECIDED
     if not stuck.seeds:
         return _NO_SEEDS[stuck.kind]
     remedy = next((_REMEDIES[rule] for rule, _ in stuck.rules.most_common() if rule in _REMEDIES), _OTHERWISE)
     return f"generation stopped: {'; '.join(map(str, lines))}: {remedy}"
 
 
+_UNDECIDED = "no instruction to start from: none was judged hard or easy; see the reasons (pools.verdict_table)"
 _NO_SEEDS = {
     "hard": "no hard instruction to start from: the student is within tau of the teacher on all that was judged; "
     "end here, lower tau, or add harder seeds",

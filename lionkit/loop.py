@@ -108,7 +108,8 @@ def prepare(run: Run) -> Pools:
             records.write_jsonl(folder / f"{name}.jsonl", items)
         return {"read": len(found), "duplicates": duplicates, "train": len(train), "heldout": len(held_out)}
 
-    inputs = {"seed_file": Path(config.seed_file) if config.seed_file else "families",
+    seed_file = Path(config.seed_file)
+    inputs = {"seed_file": seed_file if seed_file.is_file() else config.seed_file or "families",
               "sizes": [config.train_size, config.heldout_size, config.seed]}  # fmt: skip
     return _read_pools(run.stage(0, "pools", inputs, make))
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +64,7 @@ class Run:
     def banner(self) -> str:
         """What the first cell says aloud: mode, reason, who plays which role, where it is kept."""
         api, student = self.config.api, self.config.student
-        teacher = f"{api.model} at {api.base_url or 'api.openai.com'}"
+        teacher = f"{api.model} at {api.base_url or os.environ.get('OPENAI_BASE_URL') or 'api.openai.com'}"
         if api.base_url == settings.SANDBOX_URL:
             teacher = "the answer key (rules, not a language model)"
         where = f", answering from {self.config.student_url}" if self.config.student_url else ""
@@ -88,7 +89,7 @@ class Run:
 
     def result(self, iteration: int, stage: str) -> dict[str, Any]:
         """The counts that a finished stage reported."""
-        return _read_json(self.require(iteration, stage) / "done.json")["result"]
+        return _read_json(self.require(iteration, stage) / "done.json", "result")["result"]
 
     def stage(
         self, iteration: int, name: str, inputs: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]
@@ -119,7 +120,7 @@ class Run:
         return folder
 
     def _check(self, folder: Path, digests: dict[str, str]) -> None:
-        done = _read_json(folder / "done.json")
+        done = _read_json(folder / "done.json", "inputs", "files")
         changed = [key for key in digests if done["inputs"].get(key) != digests[key]]
         if changed:
             raise StageChanged(
@@ -141,7 +142,9 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """What is in provenance.json; before any stage, what would begin it."""
         path = self.path / "provenance.json"
-        return _read_json(path) if path.is_file() else {"seed": self.config.seed, **surroundings(), "stages": {}}
+        return (
+            _read_json(path, "stages") if path.is_file() else {"seed": self.config.seed, **surroundings(), "stages": {}}
+        )
 
     @property
     def seconds(self) -> float:
@@ -165,17 +168,18 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:
+def open_run(name: str = "", *, preset: str = "", new: bool = True, **changes: Any) -> Run:
     """Open a run by name, or start one, and print what mode it is in.
 
     A new run takes `preset` (LIONKIT_PRESET, else `offline`) with `changes` to its fields; `api` and `student` take
     dictionaries. The mode is the environment's (`config.choose_mode`) unless `mode=` is given. An existing run keeps
     its settings: asking for different ones is an error that names them. Default names: `demo`, in live mode `live`.
+    With `new=False` only an existing one is opened.
     """
     mode, reason = settings.choose_mode() if "mode" not in changes else (changes.pop("mode"), "asked for")
     name = name or os.environ.get("LIONKIT_RUN", "") or ("live" if mode == "live" else "demo")
-    if Path(name).name != name or name.startswith("."):
-        raise ConfigError(f"run name {name!r}: use letters, digits, - and _ only")
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise ConfigError(f"run name {name[:100]!r}: use letters, digits, '-', '_' and '.', at most 100 of them")
     path = runs_root() / name
     wanted = _new_config(mode, preset or os.environ.get("LIONKIT_PRESET", "") or "offline", changes)
     if (path / "config.toml").is_file():
@@ -189,6 +193,14 @@ def open_run(name: str = "", *, preset: str = "", **changes: Any) -> Run:
         run = Run(path, kept, reason)
     elif mode == "replay":
         raise ConfigError(f"there is no run to replay at {shown(path)}: set LIONKIT_RUN to the name of a finished one")
+    elif not new:
+        known = ", ".join(sorted(folder.parent.name for folder in runs_root().glob("*/config.toml"))) or "none yet"
+        raise ConfigError(f"there is no run of the name {name} in {shown(runs_root())}: known are {known}")
+    elif mode == "offline" and wanted.api.base_url != settings.SANDBOX_URL:
+        raise ConfigError(
+            f"these settings ask {wanted.api.model} at {wanted.api.base_url or 'api.openai.com'}, not offline: "
+            "set OPENAI_API_KEY or OPENAI_BASE_URL, or LIONKIT_MODE=live to plan first"
+        )
     else:
         run = Run(path, wanted, reason)
         settings.write_config(path / "config.toml", wanted)
@@ -204,13 +216,25 @@ def _new_config(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
         nested["api"] = {**{k: v for k, v in live.items() if v or k == "base_url"}, **nested["api"]}
         if "model" not in nested["api"] and config.api.model == "answer-key":
             nested["api"]["model"] = settings.ApiConfig().model
+    rest = {k: v for k, v in changes.items() if k not in nested}
+    if "seed_file" in rest:
+        rest["seed_file"] = _seed_file(rest["seed_file"])
     try:
         api = dataclasses.replace(config.api, **nested["api"])
         student = dataclasses.replace(config.student, **nested["student"])
-        rest = {k: v for k, v in changes.items() if k not in nested}
         return dataclasses.replace(config, **{**rest, "mode": mode, "api": api, "student": student})
     except TypeError as error:
         raise ConfigError(f"unknown setting: {error}") from None
+
+
+def _seed_file(name: str) -> str:
+    """The whole path of a file that is there, so that it is found from anywhere; a hub data set's name as it is."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    if name and (name.count("/") != 1 or path.suffix or name[0] in ".~/"):
+        raise ConfigError(f"seed_file: there is no {path}: give a file, or a hub data set as owner/name")
+    return name
 
 
 def _refuse_changes(kept: Config, wanted: Config, path: Path) -> None:
@@ -272,11 +296,19 @@ def surroundings() -> dict[str, Any]:
     return {"python": platform.python_version(), "machine": machine, "revision": revision, "versions": versions}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *parts: str) -> dict[str, Any]:
+    """A JSON object with these parts, each an object too."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise LionkitError(f"{shown(path)} is not readable: delete {shown(path.parent)} to make it anew") from None
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(values[part], dict) for part in parts):
+            return values
+    except (ValueError, RecursionError, TypeError, KeyError):
+        pass  # reported below, with whatever else is wrong with it
+    whole = path.name == "done.json"
+    remedy = (
+        "that stage is then made anew" if whole else "times and versions are then noted afresh, nothing else is lost"
+    )
+    raise LionkitError(f"{shown(path)} is not readable: delete {shown(path.parent if whole else path)}; {remedy}")
 
 
 def _notebook(iteration: int, stage: str) -> str:

@@ -107,9 +107,9 @@ class _Found(NamedTuple):
 
 
 def parse_scores(reply: str) -> Scores | Unscored:
-    """The referee's two scores by seat, each in [1, 10], or the reason why there are none. Raises on no string."""
-    if not reply or not reply.strip():
-        return Unscored("the reply is empty")
+    """The referee's two scores by seat, each in [1, 10], or the reason why there are none. Raises on nothing."""
+    if not isinstance(reply, str) or not reply.strip():
+        return Unscored("the reply is empty" if not reply or isinstance(reply, str) else "the reply is no text")
     text = _without_thinking(reply)
     if text is None:
         return Unscored("the reply ends inside its thinking block")

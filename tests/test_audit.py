@@ -55,6 +55,15 @@ def test_seat_bias_flips_and_shares_by_hand() -> None:
     assert found.loc["seat bias", ["low", "high"]].tolist() == pytest.approx([1 - margin, 1 + margin])
 
 
+@pytest.mark.parametrize(("value", "n"), [(0.0, 11), (1.0, 60), (1.0, 20)])
+def test_an_interval_holds_its_share_to_the_last_bit(value: float, n: int) -> None:
+    table = pools.verdict_table([verdict(str(i), None if value else (8, 8), (8, 8)) for i in range(n)])
+    found = measures(table)
+    assert found.loc["undecided", "low"] <= value <= found.loc["undecided", "high"]
+    plots.shares(found.reset_index())
+    plt.close("all")
+
+
 def test_intervals_of_the_seat_bias_hold_the_injected_bias_as_often_as_they_say() -> None:
     held = 0
     for seed in range(150):

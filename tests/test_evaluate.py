@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lionkit import pools
-from lionkit.errors import LionkitError
+from lionkit.errors import ConfigError, LionkitError
 from lionkit.evaluate import (
     RelativeScore,
     WinTieLose,
@@ -55,6 +55,14 @@ def test_nothing_scored_is_nan_not_zero() -> None:
         assert math.isnan(total.score)
         assert (total.scored, total.unscored) == (0, len(verdicts))
         assert all(math.isnan(x) for x in relative_interval(verdicts))
+
+
+def test_nothing_but_zeros_is_nan_and_a_level_is_a_share() -> None:
+    zeros = [verdict("a", (0, 0), (0, 0))]
+    assert math.isnan(relative_score(zeros).score)
+    assert all(math.isnan(x) for x in relative_interval(zeros))
+    with pytest.raises(ConfigError, match="level = 95: a share between 0 and 1"):
+        relative_interval(FOUR, level=95)
 
 
 def test_win_tie_lose_from_the_students_side() -> None:
@@ -99,6 +107,13 @@ def test_categories_in_order_with_all_last() -> None:
     assert list(table["student_total"]) == [16, 4.5, 0, 20.5]
     assert list(table["score"][[0, 1, 3]]) == [16 / 14.5, 0.5, 20.5 / 23.5]
     assert math.isnan(table["score"][2])
+
+
+def test_categories_named_as_the_total_or_as_none_are_their_own_rows() -> None:
+    items = [Instruction(n, id=n, category=c) for n, c in zip("abc", ["all", "none", ""])]
+    table = relative_by_category(pools.pool_table(items, verdicts=FOUR[:3]))
+    assert list(table["category"]) == ["all", "none", "none", "all"]
+    assert list(table["teacher_total"]) == [8.5, 9, 6, 23.5]
 
 
 def test_exact_match_ignores_spacing_and_incomplete_teacher_answers() -> None:

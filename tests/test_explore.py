@@ -295,7 +295,8 @@ def test_a_saved_widget_reads_as_a_line_with_its_counts() -> None:
         (explore.pool_browser(*pool), "pool browser"),
     ):
         bundle = box._repr_mimebundle_()
-        assert bundle["text/plain"] == f"{name}: 13 hard, 10 easy, 2 undecided at τ = 1. Run this cell to use it."
+        counts = "13 hard, 10 easy, 2 undecided at τ = 1"
+        assert bundle["text/plain"] == f"{name}: {counts}. Run this cell in JupyterLab to use it."
         assert "application/vnd.jupyter.widget-view+json" in bundle
 
 

@@ -166,6 +166,13 @@ def test_without_seeds_nothing_is_paid(split: Split, kind: str) -> None:
     assert f"no {kind} instruction to start from" in str(error)
 
 
+def test_with_all_undecided_no_side_is_blamed() -> None:
+    error, client = stopped(sentence, Split([], [], SEEDS))
+    assert client.asked == []
+    assert "none was judged" in str(error)
+    assert "tau" not in str(error)
+
+
 def test_what_is_to_be_avoided_is_avoided() -> None:
     held_out = [Instruction(sentence(0))]
     made = generate(Fake(sentence), SPLIT, SEEDS, hard_size=3, easy_size=3, avoid=held_out)  # type: ignore[arg-type]

@@ -11,10 +11,10 @@ import pytest
 
 from lionkit import loop, pools, records
 from lionkit.client import ChatClient
-from lionkit.errors import StageChanged, StageMissing, StageStopped
+from lionkit.errors import ConfigError, StageChanged, StageMissing, StageStopped
 from lionkit.records import Instruction, Response, Verdict
 from lionkit.run import Run, open_run
-from lionkit.sandbox import app
+from lionkit.sandbox import answer_key, app
 from lionkit.sandbox.families import solve
 
 
@@ -222,3 +222,34 @@ def test_seed_file(run: Run, tmp_path: Path) -> None:
     with pytest.raises(StageChanged, match="seed_file changed"):
         loop.prepare(mine)
     assert isinstance(train[0], Instruction)
+
+
+def test_what_the_answer_key_cannot_answer_is_not_trained_on(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("".join(json.dumps({"instruction": f"Write {n} lines about rain."}) + "\n" for n in range(30)))
+    mine = open_run("mine", preset="smoke", seed_file=str(path), train_size=20, heldout_size=5)
+    with pytest.raises(StageStopped, match="none of the teacher's 20 answers can be trained on.*no rule"):
+        loop.imitate(mine, roles(mine, answer=answer_key.reply), 1)
+
+
+def test_an_own_file_is_looked_for_at_once_and_kept_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"seed_file.*missing\.json"):
+        open_run("lost", seed_file=str(tmp_path / "missing.json"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.json").write_text("[]")
+    assert open_run("found", seed_file="mine.json").config.seed_file == str((tmp_path / "mine.json").resolve())
+    assert open_run("hub", seed_file="owner/name").config.seed_file == "owner/name"
+
+
+def test_offline_means_that_nobody_is_asked_over_the_network() -> None:
+    with pytest.raises(ConfigError, match="not offline: set OPENAI_API_KEY.*LIONKIT_MODE=live"):
+        open_run("big", preset="single_gpu")
+    assert open_run("big", preset="single_gpu", mode="live").config.mode == "live"
+
+
+def test_a_run_that_is_only_looked_at_must_be_there(run: Run) -> None:
+    with pytest.raises(ConfigError, match=f"no run of the name nosuch.*{run.path.name}"):
+        open_run("nosuch", new=False)
+    assert open_run(run.path.name, new=False).config == run.config

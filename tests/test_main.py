@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lionkit.__main__ import table
+from lionkit.run import open_run
 
 
 def lionkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,13 +36,18 @@ def test_errors_are_one_line(arguments: list[str], environment: dict[str, str], 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    out = lionkit("status", LIONKIT_RUNS=str(tmp_path / "file"))
+    out = lionkit("train", LIONKIT_RUNS=str(tmp_path / "file"))
     assert out.returncode == 1
     assert len(out.stderr.splitlines()) == 1
     assert out.stderr.startswith("error: cannot write")
 
 
 def test_status_of_a_new_run(tmp_path: Path) -> None:
+    missing = lionkit("status")
+    assert missing.returncode == 1
+    assert missing.stderr == "error: there is no run of the name demo in runs: known are none yet\n"
+    assert not (tmp_path / "runs").exists()
+    open_run()
     out = lionkit("status")
     assert out.returncode == 0
     assert "offline mode" in out.stdout

@@ -97,12 +97,19 @@ def test_seat_lines_are_the_mean_scores_by_seat() -> None:
     assert "0.65 points" in ax.get_title()
 
 
-def test_categories_show_percent_with_all_at_the_bottom() -> None:
+def test_categories_show_percent_best_first_with_all_at_the_bottom() -> None:
     ax = plots.relative_by_category(TABLE)
     widths = {t.get_text(): p.get_width() for t, p in zip(ax.get_yticklabels(), ax.patches)}  # type: ignore[attr-defined]
-    assert list(widths) == ["all (4)", "writing (2)", "math (2)"]
+    assert list(widths) == ["all (4)", "math (2)", "writing (2)"]
     assert widths["math (2)"] == pytest.approx(100 * 9 / 18.5)
     assert widths["all (4)"] == pytest.approx(100 * 24.1 / 34.5)
+
+
+def test_categories_are_drawn_as_short_plain_text_and_never_merge() -> None:
+    ax = plots.relative_by_category(TABLE.assign(category=[r"in $\alpha_{$", "x" * 400, "x" * 401, "all", "all"]))
+    ax.figure.canvas.draw()
+    cut = "x" * 39 + "… (1)"
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["all (4)", "all (1)", cut, cut, r"in \$\alpha_{\$ (1)"]
 
 
 def test_distribution_and_lengths_and_agreement() -> None:

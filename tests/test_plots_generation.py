@@ -91,6 +91,18 @@ def test_a_category_that_looks_like_a_formula_is_drawn_as_text() -> None:
     assert [c.get_label() for c in ax.containers] == [r"costs \$a_{ \$", "?"]
 
 
+def test_a_category_named_others_is_not_overwritten() -> None:
+    pool = [Instruction(f"{c} {i}", category=c) for c, n in (("(others)", 3), ("a", 2), ("b", 1)) for i in range(n)]
+    ax = plots.category_drift(category_table(pool), most=2)
+    heights = [next(iter(c)).get_height() for c in ax.containers if isinstance(c, BarContainer)]
+    assert heights == pytest.approx([50, 100 / 3, 100 / 6])
+
+
+def test_rules_are_drawn_as_text() -> None:
+    ax = plots.rejections(candidate_table([Candidate("", "hard", "s", "rejected", r"$\frac{$")]))
+    ax.figure.canvas.draw()
+
+
 def test_figures_take_the_axes_they_are_given_and_empty_tables() -> None:
     empty = candidate_table([])
     for draw, table in (

@@ -28,9 +28,15 @@ def _no_windows() -> Iterator[None]:
 def test_scores_are_percent_by_iteration() -> None:
     ax = plots.scores(TABLE)
     lines = {line.get_label(): list(line.get_ydata()) for line in ax.get_lines()}
-    assert lines["relative score"] == pytest.approx([30, 70, 75])
-    assert lines["exact match"] == pytest.approx([0, 50, 55])
+    assert lines["relative score, % of the teacher's"] == pytest.approx([30, 70, 75])
+    assert lines["answers equal to the teacher's, %"] == pytest.approx([0, 50, 55])
     assert list(ax.get_xticks()) == [0, 1, 2]
+
+
+def test_iterations_without_a_score_leave_a_gap() -> None:
+    ax = plots.scores(TABLE.assign(relative_score=pd.Series([None] * 3, dtype=object)))
+    ax.figure.canvas.draw()
+    assert pd.isna(list(ax.get_lines()[0].get_ydata())).all()
 
 
 def test_sides_add_up_to_the_pool() -> None:

@@ -147,6 +147,11 @@ def test_scores_out_of_range_are_never_clamped(value: float, seat: bool) -> None
     assert isinstance(parse_scores("Answer 1: {}\nAnswer 2: {}".format(*values)), Unscored)
 
 
+@pytest.mark.parametrize("reply", [None, 5, b"8 9", ["8 9"]])
+def test_what_is_no_text_is_unscored(reply: Any) -> None:
+    assert isinstance(parse_scores(reply), Unscored)
+
+
 MEGABYTE = 1_000_000
 PATHOLOGICAL = [
     *(" ", "8", "\n", "a", '"', "\\", "- ", "(", "1|", "İ", "1: 8\n", "<score_1", "<think>", "</think>", "score: 8 "),

@@ -152,3 +152,20 @@ def test_unknown_settings_are_named(changes: dict[str, Any]) -> None:
 def test_run_names_stay_inside_the_folder() -> None:
     with pytest.raises(ConfigError, match="run name"):
         runs.open_run("../outside")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"stages": 3, "result": 3}', "[" * 100_000])
+def test_spoilt_notes_are_named_and_cost_no_more_than_themselves(run: runs.Run, text: str) -> None:
+    (run.path / "provenance.json").write_text(text)
+    with pytest.raises(LionkitError, match=r"delete runs/r/provenance\.json; times"):
+        _ = run.seconds
+    run.folder(1, "imitation").mkdir(parents=True)
+    (run.folder(1, "imitation") / "done.json").write_text(text)
+    with pytest.raises(LionkitError, match="delete runs/r/iteration-01/imitation; that stage"):
+        run.result(1, "imitation")
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", ".x", "a\nb", "\x1b[31m", " ", "é<script>", "x" * 200])
+def test_names_of_runs_are_plain(name: str) -> None:
+    with pytest.raises(ConfigError, match="run name"):
+        runs.open_run(name)

@@ -1,6 +1,6 @@
 """The teacher client: every paid call of a run goes through `ChatClient.map`, and is paid once."""
 
-from lionkit.client.calls import Bill, ChatRequest, Completion, Estimate, Usage, estimate
+from lionkit.client.calls import Bill, ChatRequest, Completion, Estimate, Usage, estimate, total
 from lionkit.client.chat import ChatClient
 
-__all__ = ["ChatClient", "ChatRequest", "Completion", "Bill", "Estimate", "Usage", "estimate"]
+__all__ = ["ChatClient", "ChatRequest", "Completion", "Bill", "Estimate", "Usage", "estimate", "total"]

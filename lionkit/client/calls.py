@@ -150,6 +150,12 @@ class Estimate:
         return f"{tokens}{money} ({BASES[self.basis]})"
 
 
+def total(estimates: Sequence[Estimate]) -> Estimate:
+    """Their sum; its basis is the last one's."""
+    usage = sum((e.usage for e in estimates), Usage())
+    return Estimate(sum(e.calls for e in estimates), usage, sum(e.dollars for e in estimates), estimates[-1].basis)
+
+
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
     """Before anything was asked: a token is about four bytes of a prompt, and a reply is as long as it may be."""
     usage = Usage(sum(_size(r) // 4 for r in requests), sum(r.max_tokens or 0 for r in requests))

@@ -231,7 +231,7 @@ def _explorer(name: str, counts: dict[str, int], tau: float, parts: list[Any]) -
     box = Explorer([w.HTML(static.STYLE), *parts])
     box.add_class("lk")
     numbers = ", ".join(f"{n} {label}" for label, n in counts.items())
-    box.summary = f"{name}: {numbers} at τ = {tau:g}. Run this cell to use it."
+    box.summary = f"{name}: {numbers} at τ = {tau:g}. Run this cell in JupyterLab to use it."
     return box
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lionkit import audit, evaluate
-from lionkit.plots.loop import COLOURS, axes
+from lionkit.plots.loop import COLOURS, axes, plain
 
 HARD, EASY, INK = COLOURS["hard"], COLOURS["easy"], "#444444"
 
@@ -102,7 +102,7 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
     ax.axvline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.axhline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.set(xlabel="gap, first judgement", ylabel="gap, second judgement")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # outside: its dots are no data
     return _title(ax, "Do two judgements agree?", table)
 
 
@@ -135,13 +135,18 @@ def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Student's total over the teacher's, in percent, by category and over all (paper figure 4)."""
-    totals = evaluate.relative_by_category(table).iloc[::-1]
+    """Student's total over the teacher's, in percent, by category, the best at the top, and over all at the bottom.
+
+    After the paper's figure 4. The number in brackets is the pairs that were scored.
+    """
+    totals = evaluate.relative_by_category(table)
+    categories, over_all = totals.iloc[:-1], totals.iloc[-1:]
+    totals = pd.concat([over_all, categories.sort_values("score", kind="stable", na_position="first")])
     ax = axes(ax, 6, 1.5 + 0.3 * len(totals))
     percent = 100 * totals["score"].to_numpy()
-    bars = ax.barh(
-        [f"{c} ({n})" for c, n in zip(totals["category"], totals["scored"])], percent, color=COLOURS["student"]
-    )
+    places = np.arange(len(totals))
+    bars = ax.barh(places, percent, color=COLOURS["student"])
+    ax.set_yticks(places, [f"{plain(c)} ({n})" for c, n in zip(totals["category"], totals["scored"])])
     ax.bar_label(bars, [f"{p:.1f}" for p in percent], padding=3, fontsize=8)
     ax.axvline(100, color=INK, linestyle="--", linewidth=1)
     ax.set(xlabel="student's total score / teacher's, %", xlim=(0, 1.15 * np.nanmax([*percent, 100])))

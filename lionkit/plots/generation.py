@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from lionkit.plots.loop import COLOURS, axes
+from lionkit.plots.loop import COLOURS, axes, plain
 
 _BINS = np.linspace(0, 1, 21)
 
@@ -20,10 +20,11 @@ def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None
     ax = _by_kind(table, "similarity", ax)
     ax.axvline(novelty, color="#444444", linestyle="--", label=f"cut = {novelty:g}")
     unmeasured = int(table["similarity"].isna().sum())
-    title = f"Novelty of {len(table) - unmeasured} candidates, {unmeasured} rejected before"
+    title = f"Novelty of {len(table) - unmeasured} candidates"
+    if unmeasured:
+        title += f", {unmeasured} rejected before it was measured"
     ax.set(xlabel="highest ROUGE-L F1 to the cache pool", ylabel="candidates", title=title)
-    ax.legend(fontsize=8)
-    return ax
+    return _legend(ax)
 
 
 def rejections(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -35,7 +36,7 @@ def rejections(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for shift, kind in ((0.2, "hard"), (-0.2, "easy")):
         counts = rejected.loc[rejected["kind"] == kind, "rule"].value_counts().reindex(rules, fill_value=0)
         ax.barh(places + shift, counts.to_numpy(), height=0.4, color=COLOURS[kind], label=kind)
-    ax.set_yticks(places, rules)
+    ax.set_yticks(places, [plain(rule) for rule in rules])
     ax.set(xlabel="candidates", title=f"{len(rejected)} of {len(table)} candidates rejected, by rule")
     ax.locator_params(axis="x", integer=True)
     ax.legend(fontsize=8)
@@ -46,13 +47,7 @@ def seed_similarity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Accepted instructions by ROUGE-L F1 to their own seed (needs `candidate_table(..., seeds)`)."""
     ax = _by_kind(table[table["status"] == "accepted"], "seed_similarity", ax)
     ax.set(xlabel="ROUGE-L F1 to the seed", ylabel="new instructions", title="How close children stay")
-    ax.legend(fontsize=8)
-    return ax
-
-
-def _plain(label: object) -> str:
-    """Somebody's category as matplotlib can draw it: no formula, no half of a surrogate pair."""
-    return str(label).encode("utf-8", "replace").decode().replace("$", r"\$")
+    return _legend(ax)
 
 
 def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
@@ -67,6 +62,13 @@ def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
     return ax
 
 
+def _legend(ax: Axes) -> Axes:
+    """With an entry for the colour in which the two kinds cover each other."""
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend([*handles, tuple(handles[:2])], [*labels, "both, overlapping"], fontsize=8)
+    return ax
+
+
 def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 12) -> Axes:
     """Share of each category in the cache pool by iteration, in percent (`ledger.category_table`).
 
@@ -75,14 +77,16 @@ def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 1
     ax = axes(ax, 6.4, 4.0)
     shares = 100 * table.div(table.sum(axis=1), axis=0)
     order = shares.iloc[-1].sort_values(ascending=False, kind="stable").index if len(shares) else shares.columns
-    drawn = shares[order[:most]].assign(**({"(others)": shares[order[most:]].sum(axis=1)} if len(order) > most else {}))
-    colours = colormaps["tab20"](np.arange(drawn.shape[1]) % 20)
-    bottom = np.zeros(len(drawn))
-    for colour, (name, values) in zip(colours, drawn.items()):
-        ax.bar(drawn.index, values, bottom=bottom, color=colour, edgecolor="white", linewidth=0.4, label=_plain(name))
+    drawn = [(plain(name), shares[name]) for name in order[:most]]
+    if len(order) > most:
+        drawn.append(("(others)", shares[order[most:]].sum(axis=1)))
+    bottom = np.zeros(len(shares))
+    for number, (label, values) in enumerate(drawn):
+        colour = colormaps["tab20"](number % 20)
+        ax.bar(shares.index, values, bottom=bottom, color=colour, edgecolor="white", linewidth=0.4, label=label)
         bottom = bottom + values.to_numpy()
-    ax.set_xticks(list(drawn.index))
+    ax.set_xticks(list(shares.index))
     ax.set(xlabel="iteration", ylabel="share of the cache pool, %", title="Categories of the cache pool")
-    if len(drawn.columns):
-        ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    if drawn:
+        ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)  # as the bars are stacked
     return ax

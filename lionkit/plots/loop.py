@@ -26,6 +26,12 @@ def axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
     return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
+def plain(text: object, most: int = 40) -> str:
+    """Somebody's text as a label that matplotlib can draw: one line, cut, no formula, no half of a surrogate pair."""
+    line = " ".join(str(text).encode("utf-8", "replace").decode().split())
+    return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")
+
+
 def method(ax: Axes | None = None) -> Axes:
     """The loop as a diagram: three stages, what flows between them, who is asked."""
     ax = axes(ax, 9.0, 3.4)
@@ -106,9 +112,12 @@ def live_loss() -> Callable[..., None]:
 def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Held-out scores by iteration; columns iteration, relative_score and exact_match (shares of 1)."""
     ax = axes(ax)
-    for column, name, marker in (("relative_score", "relative score", "o"), ("exact_match", "exact match", "s")):
-        ax.plot(table["iteration"], 100 * table[column], marker=marker, label=name)
-    ax.set(xlabel="iteration (0 = before training)", ylabel="% of the teacher", ylim=(0, 105), title="Held-out score")
+    for column, name, marker in (
+        ("relative_score", "relative score, % of the teacher's", "o"),
+        ("exact_match", "answers equal to the teacher's, %", "s"),
+    ):
+        ax.plot(table["iteration"], 100 * table[column].astype(float), marker=marker, label=name)
+    ax.set(xlabel="iteration (0 = before training)", ylabel="%", ylim=(0, 105), title="Held-out score")
     ax.set_xticks(table["iteration"])
     ax.grid(alpha=0.3)
     ax.legend()

@@ -4,3 +4,7 @@
 them, `app` serves that as an OpenAI-compatible endpoint, `weights` fetches SmolLM2-135M-Instruct. The answer
 key is a set of rules, not a language model, and every screen that shows its output says so.
 """
+
+
+class Refusal(str):
+    """A reply that the app serves as a model's refusal, so that nobody trains on it."""

@@ -16,6 +16,7 @@ import re
 from rapidfuzz.distance import LCSseq
 
 from lionkit.records import content_id
+from lionkit.sandbox import Refusal
 from lionkit.sandbox.families import invent, solve
 
 NAME = "answer key (rules, not a language model)"
@@ -30,7 +31,7 @@ _FENCE = re.compile(
 def reply(messages: list[dict[str, str]], *, temperature: float = 0.0, slot: str = "0", bias: float = 0.0) -> str:
     """The answer to a prompt; depends on its arguments only.
 
-    `bias`: points by which the referee favours the first seat over the second.
+    `bias`: points by which the referee favours the first seat over the second. A `Refusal` where no rule applies.
     """
     prompt = messages[-1]["content"]
     fenced = {m["label"]: m["text"] for m in _FENCE.finditer(prompt)}
@@ -40,13 +41,13 @@ def reply(messages: list[dict[str, str]], *, temperature: float = 0.0, slot: str
     if "example" in fenced:
         return _generate(fenced["example"], rare="rarer" in prompt, draw=content_id(prompt, slot, str(temperature)))
     known = solve(prompt)
-    return known[1] if known else "The answer key has no rule for this instruction."
+    return known[1] if known else Refusal("The answer key has no rule for this instruction.")
 
 
 def _judge(instruction: str, answers: tuple[str, str], bias: float, as_json: bool) -> str:
     known = solve(instruction)
     if known is None:
-        return "The answer key has no rule for this instruction, so neither answer can be scored."
+        return Refusal("The answer key has no rule for this instruction, so neither answer can be scored.")
     lines, scores = [], []
     for seat, answer in enumerate(answers, start=1):
         score, evidence = grade(answer, known[1])
@@ -78,5 +79,5 @@ def tokens(text: str) -> list[str]:
 def _generate(seed: str, *, rare: bool, draw: str) -> str:
     known = solve(seed)
     if known is None:
-        return "The answer key has no rule for this example, so it cannot write another."
+        return Refusal("The answer key has no rule for this example, so it cannot write another.")
     return invent(known[0], random.Random(draw), rare=rare)

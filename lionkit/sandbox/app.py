@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from lionkit.sandbox import Refusal
 from lionkit.sandbox.faults import TRANSIENT, Dropped, Faults, admit, depth, draw
 
 __all__ = ["TRANSIENT", "Faults", "create_app", "serve"]
@@ -161,6 +162,7 @@ def _complete(state: Any, asked: dict[str, Any], slot: str, fault: str) -> tuple
     text = state.answer(asked["messages"], temperature=asked.get("temperature", 1.0), slot=slot)
     if not isinstance(text, str):
         return text
+    refused = isinstance(text, Refusal)
     text = {"unparsable": UNPARSABLE, "truncated": text[: len(text) // 2]}.get(fault, text)
     limit = 4 * (asked.get("max_tokens") or asked.get("max_completion_tokens") or len(text))
     finish = "length" if len(text) > limit or fault == "truncated" else "stop"
@@ -172,6 +174,8 @@ def _complete(state: Any, asked: dict[str, Any], slot: str, fault: str) -> tuple
         accounts.answered += 1
         accounts.answers[hashlib.blake2s((prompt + slot).encode()).hexdigest()] += 1
     message = {"role": "assistant", "content": None if fault == "null" else text[:limit]}
+    if refused and message["content"]:
+        message = {"role": "assistant", "content": None, "refusal": message["content"]}
     choice = {"index": 0, "finish_reason": finish, "message": message}
     name = f"chatcmpl-{accounts.requests}"
     return 200, {
