@@ -109,7 +109,8 @@ def test_categories_are_drawn_as_short_plain_text_and_never_merge() -> None:
     ax = plots.relative_by_category(TABLE.assign(category=[r"in $\alpha_{$", "x" * 400, "x" * 401, "all", "all"]))
     ax.figure.canvas.draw()
     cut = "x" * 39 + "… (1)"
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["all (4)", "all (1)", cut, cut, r"in \$\alpha_{\$ (1)"]
+    names = sorted(t.get_text() for t in ax.get_yticklabels())
+    assert names == ["all (1)", "all (4)", r"in \$\alpha_{\$ (1)", cut, cut]
 
 
 def test_distribution_and_lengths_and_agreement() -> None:
