@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lionkit.errors import LionkitError
+from lionkit.errors import ConfigError, LionkitError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Name = Annotated[str, typer.Option("--run", help="name of the run; default: demo offline, live with a key or URL")]
@@ -107,12 +107,16 @@ def status(name: Name = "") -> None:
 def plan(
     name: Name = "",
     device: Annotated[str, typer.Option(help="cpu or cuda; default: what is here")] = "",
-    gib: Annotated[float, typer.Option(help="memory to fit into, in GiB; default: this machine's")] = 0.0,
+    gib: Annotated[
+        float, typer.Option(min=0, max=1e6, help="memory to fit into, in GiB; default: this machine's")
+    ] = 0.0,
 ) -> None:
     """Show what a run will take: calls and tokens by role, the student's memory, and what was measured so far."""
     from lionkit import plan
     from lionkit.run import open_run
 
+    if device not in ("", "cpu", "cuda"):
+        raise ConfigError(f"--device {device}: plans are for cpu or cuda")
     opened = open_run(name)
     config, student = opened.config, opened.config.student
     print("\nCalls (a rough guide; stored replies are not asked again):")
@@ -122,7 +126,8 @@ def plan(
     print(f"\nMemory on {place} to train {student.model}, batch {student.batch_size}, length {student.max_length}:")
     print(plan.memory(student.model, config, device=place).to_string(index=False))
     largest = plan.largest_batch(student.model, config, room, device=place)
-    print(f"Largest batch in {room / 2**30:.1f} GiB: {largest or 'none fits'}")
+    most = "4096 or more: a CPU takes a batch in pieces" if largest == 4096 else largest or "none fits"
+    print(f"Largest batch in {room / 2**30:.1f} GiB: {most}")
     for stage, values in opened.provenance.get("stages", {}).items():
         if "peak_memory" in values:
             print(f"Measured in {stage}: {values['peak_memory'] / 2**30:.2f} GiB, with all else that the process held")

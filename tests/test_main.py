@@ -25,6 +25,7 @@ def lionkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["run", "--preset", "huge"], {}, "error: preset 'huge' is unknown"),
         (["status"], {"LIONKIT_MODE": "replay"}, "error: there is no run to replay at"),
         (["run", "--run", "../x"], {}, "error: run name '../x'"),
+        (["plan", "--device", "tpu"], {}, "error: --device tpu: plans are for cpu or cuda"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], environment: dict[str, str], words: str) -> None:
