@@ -73,7 +73,8 @@ def to_html(notebook: Any, title: str) -> str:
 
     exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
-    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+    page = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+    return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', page)  # from page to page
 
 
 def strip_widgets(notebook: Any) -> None:

@@ -61,6 +61,8 @@ def test_runs_and_shows_something(executed: dict[str, Any], name: str) -> None:
     assert "rules, not a language model" in first
     page = executed["copies"][name].with_suffix(".html").read_text()
     assert "Loading widget" not in page
+    assert '.ipynb"' not in page
+    assert re.search(r'href="\d\d_\w+\.html"', page)
     assert re.search(r"<script[^>]+src=.http", page) is None  # the page needs no network
 
 
