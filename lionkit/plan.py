@@ -32,8 +32,8 @@ PROCESS_BYTES = 556 * 2**20
 (474 MiB after import, the rest loads later), or a CUDA context (typical, not measured)."""
 SLACK = (0.2, 3)
 """Freed blocks that glibc keeps while a CPU trains: a share of the activations, and times one layer's. Chosen by
-hand on the peaks of two shapes, before batches went through in pieces; since then SmolLM2 (8 x 256) takes about 9 % more
-than planned, 17 % without the libraries. To be fitted anew and checked on a shape that was not used."""
+hand on the peaks of two shapes, before batches went through in pieces; since then SmolLM2 (8 x 256) takes about 10 %
+more than planned. To be fitted anew and checked on a shape that was not used."""
 
 
 def calls(config: Config) -> pd.DataFrame:
