@@ -128,7 +128,7 @@ def plan(
     largest = plan.largest_batch(student.model, config, room, device=place)
     most = "4096 or more: a CPU takes a batch in pieces" if largest == 4096 else largest or "none fits"
     print(f"Largest batch in {room / 2**30:.1f} GiB: {most}")
-    for stage, values in opened.provenance.get("stages", {}).items():
+    for stage, values in opened.stages.items():
         if "peak_memory" in values:
             print(f"Measured in {stage}: {values['peak_memory'] / 2**30:.2f} GiB, with all else that the process held")
 

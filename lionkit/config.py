@@ -8,23 +8,24 @@ holds the *name* of the environment variable that has it.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import tomli_w
 
 from lionkit.errors import ConfigError, DataError
-from lionkit.records import write_text
+from lionkit.records import hints_of, write_text
 
 Mode = Literal["offline", "live", "replay"]
 SANDBOX_URL = "http://answer-key.invalid/v1"
 """The endpoint name that stands for the in-process answer-key teacher; `.invalid` never resolves (RFC 2606)."""
+OPENAI_URL = "https://api.openai.com/v1"
 
 
 def _require(condition: bool, name: str, value: Any, rule: str) -> None:
@@ -32,20 +33,18 @@ def _require(condition: bool, name: str, value: Any, rule: str) -> None:
         raise ConfigError(f"{name} = {value!r:.80}: {rule}")
 
 
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _require_types(config: Any) -> None:
     """ConfigError at the first field whose value is not of its type; a whole number may stand for a float."""
     kept: Any = type(config)
-    for name, hint in _hints(kept).items():
+    for name, hint in hints_of(kept).items():
         value, optional = getattr(config, name), type(None) in get_args(hint)
         kind = get_args(hint)[0] if optional else hint
-        if value is None and optional or get_origin(kind) is Literal:
+        if value is None and optional:
             continue
-        if get_origin(kind) is tuple:
+        if get_origin(kind) is Literal:
+            *first, last = get_args(kind)
+            fits, rule = value in get_args(kind), f"{', '.join(first)} or {last}"
+        elif get_origin(kind) is tuple:
             fits = isinstance(value, list | tuple) and len(value) == 2 and all(map(_number, value))
             rule = "two numbers (prompt, reply)"
         elif kind is float:
@@ -62,10 +61,16 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def require_no_secret(name: str, url: str) -> None:
+def _require_no_secret(name: str, url: str) -> None:
     """ConfigError on `user:password@` in an address, which would be written into settings, stores and messages."""
     if "@" in url:
         raise ConfigError(f"{name} holds an @: put the key in the environment variable, not into the address")
+
+
+def _require_address(name: str, url: str) -> None:
+    _require_no_secret(name, url)
+    fits = url.startswith(("http://", "https://"))
+    _require(fits, name, url, "an http:// or https:// address ending in /v1, or left out")
 
 
 @dataclass(frozen=True)
@@ -103,19 +108,14 @@ class ApiConfig:
 
     def __post_init__(self) -> None:
         _require_types(self)
-        require_no_secret("base_url", self.base_url or "")
+        if self.base_url is not None:
+            _require_address("base_url", self.base_url)
         _require(self.concurrency >= 1, "concurrency", self.concurrency, "at least 1")
         _require(self.max_attempts >= 1, "max_attempts", self.max_attempts, "at least 1")
         _require(self.timeout > 0, "timeout", self.timeout, "seconds, above 0")
         for name in ("requests_per_minute", "tokens_per_minute", "budget_usd", "budget_tokens", "stage_timeout"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, value, "above 0, or left out")
-        _require(
-            self.base_url is None or self.base_url.startswith(("http://", "https://")),
-            "base_url",
-            self.base_url,
-            "an http:// or https:// address ending in /v1",
-        )
         if self.price_per_million is not None:
             price = tuple(float(p) for p in self.price_per_million)
             _require(
@@ -131,6 +131,18 @@ class ApiConfig:
             self.budget_usd,
             "a dollar budget needs price_per_million; use budget_tokens where the price is unknown",
         )
+
+
+def endpoint(config: ApiConfig) -> str:
+    """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's. ConfigError on what is none."""
+    url = (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip().rstrip("/")
+    _require_no_secret("base_url" if config.base_url else "OPENAI_BASE_URL", url)
+    try:
+        if url.isprintable() and urlsplit(url).port != 0:  # an odd port raises ValueError
+            return url
+    except ValueError:
+        pass
+    raise ConfigError(f"base_url = {url!r}: not an address")
 
 
 @dataclass(frozen=True)
@@ -176,8 +188,6 @@ class StudentConfig:
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "between 0 and 1")
         _require(self.temperature >= 0, "temperature", self.temperature, "0 or above")
-        _require(self.quantize in ("nf4", "none"), "quantize", self.quantize, "nf4 or none")
-        _require(self.template in ("auto", "chat", "plain"), "template", self.template, "auto, chat or plain")
 
 
 @dataclass(frozen=True)
@@ -229,17 +239,14 @@ class Config:
 
     def __post_init__(self) -> None:
         _require_types(self)
-        _require(self.mode in get_args(Mode), "mode", self.mode, "offline, live or replay")
         for name in ("train_size", "heldout_size", "iterations", "hard_size", "easy_size"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for role in ("teacher", "referee", "generator"):
             name, tokens = f"{role}_temperature", f"{role}_max_tokens"
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or above")
             _require(getattr(self, tokens) >= 1, tokens, getattr(self, tokens), "at least 1")
-        _require(self.structured in ("auto", "on", "off"), "structured", self.structured, "auto, on or off")
-        require_no_secret("student_url", self.student_url)
-        addressed = not self.student_url or self.student_url.startswith(("http://", "https://"))
-        _require(addressed, "student_url", self.student_url, "an http:// or https:// address ending in /v1, or empty")
+        if self.student_url:
+            _require_address("student_url", self.student_url)
         _require(0 <= self.novelty <= 1, "novelty", self.novelty, "a ROUGE-L F1 in [0, 1]")
         _require(0 <= self.tau <= 9, "tau", self.tau, "a score difference in [0, 9]")
 
@@ -344,7 +351,7 @@ def read_config(path: str | Path) -> Config:
 
 
 def _build(kind: Any, values: dict[str, Any], prefix: str) -> Any:
-    hints = _hints(kind)
+    hints = hints_of(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{prefix}{unknown[0]} is not a setting: known are {', '.join(hints)}")

@@ -149,11 +149,16 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"{value!r:.40}")
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether it reads as a hub data set's `owner/name`, and not as a file's."""
+    return bool(_HUB_NAME.fullmatch(name))
+
+
 def read_rows(path: str | Path) -> Iterator[Row]:
     """All rows of whatever `path` is, in order."""
     place = Path(path)
     try:
-        if place.is_dir() or (not place.exists() and _HUB_NAME.fullmatch(str(path))):
+        if place.is_dir() or (not place.exists() and is_hub_name(str(path))):
             return _dataset(path)
         raw = place.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

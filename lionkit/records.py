@@ -198,13 +198,15 @@ def from_dict(kind: type[Record], values: dict[str, Any]) -> Record:
     return kind(**_checked(kind, values))
 
 
-_hints = functools.cache(get_type_hints)
+hints_of = functools.cache(get_type_hints)
+"""A dataclass's fields and their types."""
 
 
 def _checked(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values, each of its field's type. Scores lie in [1, 10]; keys that are no field are left to the record."""
+    hints = hints_of(kind)
     for name, value in values.items():
-        hint = _hints(kind).get(name, Any)
+        hint = hints.get(name, Any)
         if hint in (str, int):
             fits = type(value) is hint and (hint is str or value >= 0)
         elif hint is float:

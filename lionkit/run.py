@@ -33,6 +33,7 @@ from lionkit import config as settings
 from lionkit import records
 from lionkit.config import Config
 from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing, StageStopped
+from lionkit.readers import is_hub_name
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("pools", "imitation", "discrimination", "generation", "evaluation")
@@ -64,9 +65,8 @@ class Run:
     def banner(self) -> str:
         """What the first cell says aloud: mode, reason, who plays which role, where it is kept."""
         api, student = self.config.api, self.config.student
-        teacher = f"{api.model} at {api.base_url or os.environ.get('OPENAI_BASE_URL') or 'api.openai.com'}"
-        if api.base_url == settings.SANDBOX_URL:
-            teacher = "the answer key (rules, not a language model)"
+        known = api.base_url == settings.SANDBOX_URL
+        teacher = "the answer key (rules, not a language model)" if known else _asked(api)
         where = f", answering from {self.config.student_url}" if self.config.student_url else ""
         lines = [f"{self.config.mode} mode: {self.reason}.", f"Teacher, referee and generator: {teacher}.",
                  f"Student: {student.model} ({student.quantize}){where}. Run folder: {shown(self.path)}."]  # fmt: skip
@@ -141,15 +141,21 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """What is in provenance.json; before any stage, what would begin it."""
+        return self._noted() or {"seed": self.config.seed, **surroundings(), "stages": {}}
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """What provenance.json says of each stage so far."""
+        return self._noted().get("stages", {})
+
+    def _noted(self) -> dict[str, Any]:
         path = self.path / "provenance.json"
-        return (
-            _read_json(path, "stages") if path.is_file() else {"seed": self.config.seed, **surroundings(), "stages": {}}
-        )
+        return _read_json(path, "stages") if path.is_file() else {}
 
     @property
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
-        return round(sum(stage.get("seconds", 0) for stage in self.provenance["stages"].values()), 1)
+        return round(sum(stage.get("seconds", 0) for stage in self.stages.values()), 1)
 
 
 @contextmanager
@@ -198,7 +204,7 @@ def open_run(name: str = "", *, preset: str = "", new: bool = True, **changes: A
         raise ConfigError(f"there is no run of the name {name} in {shown(runs_root())}: known are {known}")
     elif mode == "offline" and wanted.api.base_url != settings.SANDBOX_URL:
         raise ConfigError(
-            f"these settings ask {wanted.api.model} at {wanted.api.base_url or 'api.openai.com'}, not offline: "
+            f"these settings ask {_asked(wanted.api)}, not offline: "
             "set OPENAI_API_KEY or OPENAI_BASE_URL, or LIONKIT_MODE=live to plan first"
         )
     else:
@@ -227,12 +233,17 @@ def _new_config(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
         raise ConfigError(f"unknown setting: {error}") from None
 
 
+def _asked(api: settings.ApiConfig) -> str:
+    url = settings.endpoint(api)
+    return f"{api.model} at {'api.openai.com' if url == settings.OPENAI_URL else url}"
+
+
 def _seed_file(name: str) -> str:
     """The whole path of a file that is there, so that it is found from anywhere; a hub data set's name as it is."""
     path = Path(name).expanduser()
     if path.exists():
         return str(path.resolve())
-    if name and (name.count("/") != 1 or path.suffix or name[0] in ".~/"):
+    if name and not is_hub_name(name):
         raise ConfigError(f"seed_file: there is no {path}: give a file, or a hub data set as owner/name")
     return name
 

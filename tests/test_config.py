@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lionkit import config
-from lionkit.client.calls import endpoint
 from lionkit.config import ApiConfig, Config, StudentConfig
 from lionkit.errors import ConfigError, DataError
 
@@ -73,7 +72,7 @@ def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path, monke
     for name, make in {
         "base_url": lambda: ApiConfig(base_url=url),
         "student_url": lambda: Config(student_url=url),
-        "OPENAI_BASE_URL": lambda: endpoint(ApiConfig()),
+        "OPENAI_BASE_URL": lambda: config.endpoint(ApiConfig()),
     }.items():
         with pytest.raises(ConfigError, match=f"{name} holds an @: put the key in the environment") as refused:
             make()

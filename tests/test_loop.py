@@ -241,6 +241,7 @@ def test_an_own_file_is_looked_for_at_once_and_kept_by_its_whole_path(
     (tmp_path / "mine.json").write_text("[]")
     assert open_run("found", seed_file="mine.json").config.seed_file == str((tmp_path / "mine.json").resolve())
     assert open_run("hub", seed_file="owner/name").config.seed_file == "owner/name"
+    assert open_run("dot", seed_file="teknium/OpenHermes-2.5").config.seed_file == "teknium/OpenHermes-2.5"
 
 
 def test_offline_means_that_nobody_is_asked_over_the_network() -> None:

@@ -169,3 +169,18 @@ def test_spoilt_notes_are_named_and_cost_no_more_than_themselves(run: runs.Run, 
 def test_names_of_runs_are_plain(name: str) -> None:
     with pytest.raises(ConfigError, match="run name"):
         runs.open_run(name)
+
+
+def test_looking_at_a_new_run_asks_nobody_about_the_machine(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "surroundings", lambda: pytest.fail("git was asked"))
+    assert run.seconds == 0
+    assert run.stages == {}
+
+
+def test_the_banner_shows_no_password_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = runs.open_run("live", mode="live", preset="single_gpu")
+    assert "at api.openai.com." in live.banner
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:secretpw@127.0.0.1/v1")
+    with pytest.raises(ConfigError, match="OPENAI_BASE_URL holds an @") as refused:
+        _ = live.banner
+    assert "secretpw" not in str(refused.value)

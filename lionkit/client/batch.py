@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 
-from lionkit.client.calls import endpoint
 from lionkit.client.wire import Outcome, read_error, read_reply
+from lionkit.config import endpoint
 
 if TYPE_CHECKING:
     from lionkit.client.live import Stage

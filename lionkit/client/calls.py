@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from lionkit.config import ApiConfig, require_no_secret
+from lionkit.config import ApiConfig
 from lionkit.errors import ConfigError
 from lionkit.records import Status
-
-OPENAI_URL = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +88,6 @@ class Call:
     model: str
     failures: int = 0
     limited: int = 0
-
-
-def endpoint(config: ApiConfig) -> str:
-    """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's. ConfigError on what is none."""
-    url = (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip().rstrip("/")
-    require_no_secret("base_url" if config.base_url else "OPENAI_BASE_URL", url)
-    try:
-        if url.isprintable() and urlsplit(url).port != 0:  # an odd port raises ValueError
-            return url
-    except ValueError:
-        pass
-    raise ConfigError(f"base_url = {url!r}: not an address")
 
 
 def call_key(request: ChatRequest, base_url: str, model: str) -> str:

@@ -21,14 +21,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lionkit.client.calls import (
-    OPENAI_URL,
     Bill,
     Call,
     ChatRequest,
     Completion,
     Usage,
     call_key,
-    endpoint,
     estimate,
     priced,
 )
@@ -36,7 +34,7 @@ from lionkit.client.live import Stage, run
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
-from lionkit.config import ApiConfig
+from lionkit.config import OPENAI_URL, ApiConfig, endpoint
 from lionkit.errors import ConfigError, LionkitError, StageStopped
 from lionkit.progress import Progress
 

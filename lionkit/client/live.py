@@ -20,11 +20,11 @@ from typing import Any, cast
 import openai
 
 from lionkit.client import batch
-from lionkit.client.calls import Call, Completion, Estimate, Usage, bound, endpoint
+from lionkit.client.calls import Call, Completion, Estimate, Usage, bound
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.client.wire import NOTHING, Outcome, attempt, body_of
-from lionkit.config import ApiConfig
+from lionkit.config import ApiConfig, endpoint
 from lionkit.errors import LionkitError
 from lionkit.records import Status
 

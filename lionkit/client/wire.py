@@ -21,9 +21,9 @@ from typing import Any
 import httpx2
 import openai
 
-from lionkit.client.calls import ChatRequest, Usage, endpoint
+from lionkit.client.calls import ChatRequest, Usage
 from lionkit.client.pacing import seconds
-from lionkit.config import ApiConfig
+from lionkit.config import ApiConfig, endpoint
 
 NOTHING = Usage()
 LONGEST_WAIT = 600.0
