@@ -156,7 +156,7 @@ def _shape(model: Any) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
-    from lionkit.student.model import resolve
+    from lionkit.student.model import first_line, resolve
 
     try:
         if isinstance(model, (str, Path)):
@@ -181,7 +181,5 @@ def _shape(model: Any) -> Shape:
         raise
     except Exception as error:  # the code of any of transformers' models, on settings from anywhere
         name = model if isinstance(model, (str, Path)) else type(model).__name__
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise StudentError(
-            f"no plan for {name} ({reason}): give a causal language model's folder, or its hub id and a network"
-        ) from None
+        remedy = "give a causal language model's folder, or its hub id and a network"
+        raise StudentError(f"no plan for {name} ({first_line(error)}): {remedy}") from None

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
 from lionkit.records import whole_folder, write_text
-from lionkit.student.model import resolve
+from lionkit.student.model import first_line, resolve
 
 AddedRows = Literal["mean", "zero"]
 """What a token that the base lacks is relative to: the mean of the base's rows, or nothing."""
@@ -119,8 +119,9 @@ def _folder(model: str | Path) -> Path:
                 break
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        said = (str(error).strip().splitlines() or ["no answer"])[0][:160]
-        raise StudentError(f"cannot fetch {name} ({said}): give a folder, or a hub id and a network") from None
+        raise StudentError(
+            f"cannot fetch {name} ({first_line(error)}): give a folder, or a hub id and a network"
+        ) from None
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -137,8 +138,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
                 raise TypeError("it does not hold tensors by name")
             found |= {str(name): tensor for name, tensor in read.items()}
         except (SafetensorError, pickle.PickleError, RuntimeError, OSError, TypeError, ValueError, EOFError) as error:
-            said = (str(error) or repr(error)).splitlines()[0][:120]
-            raise StudentError(f"{file} cannot be read as weights ({said})") from None
+            raise StudentError(f"{file} cannot be read as weights ({first_line(error)})") from None
     index = folder / f"{files[0].name.split('-')[0].split('.')[0]}{files[0].suffix}.index.json"
     try:
         listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].keys() if index.is_file() else set()

@@ -23,7 +23,7 @@ from lionkit.errors import StudentError
 from lionkit.records import whole_folder, write_text
 from lionkit.student import card
 from lionkit.student.encode import PLAIN, prompt_ids
-from lionkit.student.model import Student, load, resolve
+from lionkit.student.model import Student, first_line, load, resolve
 
 Dtype = Literal["auto", "float16", "bfloat16"]
 CONVERTER = "convert_hf_to_gguf.py"
@@ -101,7 +101,7 @@ def _choose(model: str | Path, dtype: Dtype) -> Literal["float16", "bfloat16"]:
     try:
         own = AutoConfig.from_pretrained(resolve(model)[1], trust_remote_code=False).dtype
     except (OSError, ValueError) as error:
-        raise StudentError(f"cannot read the configuration of {model}: {str(error).splitlines()[0][:160]}") from None
+        raise StudentError(f"cannot read the configuration of {model}: {first_line(error)}") from None
     return "bfloat16" if own == torch.bfloat16 else "float16"
 
 

@@ -89,7 +89,7 @@ def load(
         ) from None
     except (OSError, ValueError, ImportError) as error:
         raise StudentError(
-            f"cannot load {base} ({_first_line(error)}): give a hub id with safetensors and a network, or a folder"
+            f"cannot load {base} ({first_line(error)}): give a hub id with safetensors and a network, or a folder"
         ) from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -132,7 +132,7 @@ def add_adapter(network: Any, adapter: Path, base: str) -> Any:
             warnings.filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(network, str(adapter), is_trainable=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError, Warning) as error:
-        raise StudentError(f"cannot load the adapter in {adapter}: {_first_line(error)}") from None
+        raise StudentError(f"cannot load the adapter in {adapter}: {first_line(error)}") from None
 
 
 def choose_device(device: str) -> torch.device:
@@ -168,5 +168,6 @@ def _avoid_packed_kernel(network: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says, cut; its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
