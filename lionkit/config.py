@@ -8,19 +8,18 @@ holds the *name* of the environment variable that has it.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import tomli_w
 
 from lionkit.errors import ConfigError, DataError
-from lionkit.records import hints_of, write_text
+from lionkit.records import hints_of, misfit, read_text, write_text
 
 Mode = Literal["offline", "live", "replay"]
 SANDBOX_URL = "http://answer-key.invalid/v1"
@@ -37,40 +36,21 @@ def _require_types(config: Any) -> None:
     """ConfigError at the first field whose value is not of its type; a whole number may stand for a float."""
     kept: Any = type(config)
     for name, hint in hints_of(kept).items():
-        value, optional = getattr(config, name), type(None) in get_args(hint)
-        kind = get_args(hint)[0] if optional else hint
-        if value is None and optional:
-            continue
-        if get_origin(kind) is Literal:
-            *first, last = get_args(kind)
-            fits, rule = value in get_args(kind), f"{', '.join(first)} or {last}"
-        elif get_origin(kind) is tuple:
-            fits = isinstance(value, list | tuple) and len(value) == 2 and all(map(_number, value))
-            rule = "two numbers (prompt, reply)"
-        elif kind is float:
-            fits, rule = _number(value), "a number"
-        elif kind is int:
-            fits, rule = isinstance(value, int) and not isinstance(value, bool), "a whole number"
-        else:
-            words = {str: "a text", bool: "true or false"}
-            fits, rule = isinstance(value, kind), words.get(kind, f"a {getattr(kind, '__name__', kind)}")
-        _require(fits, name, value, rule)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _require_no_secret(name: str, url: str) -> None:
-    """ConfigError on `user:password@` in an address, which would be written into settings, stores and messages."""
-    if "@" in url:
-        raise ConfigError(f"{name} holds an @: put the key in the environment variable, not into the address")
+        value = getattr(config, name)
+        rule = misfit(value, hint)
+        _require(not rule, name, value, rule)
 
 
 def _require_address(name: str, url: str) -> None:
-    _require_no_secret(name, url)
-    fits = url.startswith(("http://", "https://"))
-    _require(fits, name, url, "an http:// or https:// address ending in /v1, or left out")
+    """ConfigError on what is no address, and on `user:password@` in one: settings, stores and messages would show it."""
+    if "@" in url:
+        raise ConfigError(f"{name} holds an @: put the key in the environment variable, not into the address")
+    url = url.strip()
+    try:
+        fits = url.startswith(("http://", "https://")) and url.isprintable() and urlsplit(url).port != 0
+    except ValueError:  # an odd port
+        fits = False
+    _require(fits, name, url, "not an address: give http:// or https://, up to and including /v1, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -118,12 +98,7 @@ class ApiConfig:
             _require(value is None or value > 0, name, value, "above 0, or left out")
         if self.price_per_million is not None:
             price = tuple(float(p) for p in self.price_per_million)
-            _require(
-                len(price) == 2 and min(price) >= 0,
-                "price_per_million",
-                price,
-                "two numbers (prompt, reply), not below 0",
-            )
+            _require(min(price) >= 0, "price_per_million", price, "two numbers (prompt, reply), not below 0")
             object.__setattr__(self, "price_per_million", price)
         _require(
             self.budget_usd is None or self.price_per_million is not None,
@@ -135,14 +110,10 @@ class ApiConfig:
 
 def endpoint(config: ApiConfig) -> str:
     """The base URL in force: the configuration's, else OPENAI_BASE_URL, else OpenAI's. ConfigError on what is none."""
-    url = (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).strip().rstrip("/")
-    _require_no_secret("base_url" if config.base_url else "OPENAI_BASE_URL", url)
-    try:
-        if url.isprintable() and urlsplit(url).port != 0:  # an odd port raises ValueError
-            return url
-    except ValueError:
-        pass
-    raise ConfigError(f"base_url = {url!r}: not an address")
+    named = os.environ.get("OPENAI_BASE_URL", "").strip()
+    name, url = ("base_url", config.base_url) if config.base_url else ("OPENAI_BASE_URL", named or OPENAI_URL)
+    _require_address(name, url)
+    return url.strip().rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -318,12 +289,7 @@ def choose_mode(environ: Mapping[str, str] = os.environ) -> tuple[Mode, str]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as nested plain values; fields that are None are left out (TOML has no null)."""
-    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    return {
-        key: to_dict(v) if dataclasses.is_dataclass(v) else list(v) if isinstance(v, tuple) else v
-        for key, v in values.items()
-        if v is not None
-    }
+    return dataclasses.asdict(config, dict_factory=lambda pairs: {key: v for key, v in pairs if v is not None})
 
 
 def write_config(path: str | Path, config: Config) -> None:
@@ -333,17 +299,12 @@ def write_config(path: str | Path, config: Config) -> None:
 
 def read_config(path: str | Path) -> Config:
     """Read what `write_config` wrote, or a hand-written file; unknown names and bad values are named."""
+    text = read_text(path)
     try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
-    except FileNotFoundError:
-        raise DataError(path, None, "there is no such configuration") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(path, None, f"not readable as TOML: {error}") from None
-    except RecursionError:
-        raise DataError(path, None, "not readable as TOML: nested too deeply") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError alone: a whole number of over 4,300 digits
+        said = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(path, None, f"not readable as TOML: {said}") from None
     try:
         return _build(Config, values, "")
     except (ConfigError, RecursionError) as error:

@@ -15,9 +15,12 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
+import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -163,8 +166,8 @@ class Candidate:
     """The generator's reply, whole."""
     nearest: str = ""
     """The most similar text in the cache pool."""
-    similarity: float = field(default=float("nan"))
-    """ROUGE-L F1 to `nearest`, in [0, 1]; NaN when novelty was not measured."""
+    similarity: float | None = None
+    """ROUGE-L F1 to `nearest`, in [0, 1]; None when novelty was not measured."""
     call_id: str = ""
     iteration: int = 0
     attempt: int = 0
@@ -176,14 +179,8 @@ Record = TypeVar("Record", Instruction, Response, Verdict, Candidate)
 
 
 def to_dict(record: Any) -> dict[str, Any]:
-    """The record as JSON-ready values; NaN becomes None, since JSON has no NaN."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(record).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return None if isinstance(value, float) and value != value else value
+    """The record as JSON-ready values."""
+    return dataclasses.asdict(record)
 
 
 def from_dict(kind: type[Record], values: dict[str, Any]) -> Record:
@@ -193,8 +190,6 @@ def from_dict(kind: type[Record], values: dict[str, Any]) -> Record:
         for order in ("teacher_first", "student_first"):
             if values.get(order) is not None:
                 values[order] = Judgement(**_checked(Judgement, dict(values[order])))
-    if kind is Candidate and values.get("similarity") is None:
-        values["similarity"] = float("nan")
     return kind(**_checked(kind, values))
 
 
@@ -202,23 +197,42 @@ hints_of = functools.cache(get_type_hints)
 """A dataclass's fields and their types."""
 
 
+def misfit(value: Any, hint: Any) -> str:
+    """What a field of this type must hold, in words, where the value is something else; empty where it is that.
+
+    A whole number may stand for a float; numbers are finite. A tuple is a pair of numbers, a list will do.
+    """
+    if type(value) is hint and hint is not float:  # first: files have records by the hundred thousand
+        return ""
+    options = get_args(hint)
+    if type(None) in options:
+        return "" if value is None else misfit(value, options[0])
+    if get_origin(hint) is Literal:
+        *first, last = options
+        fits, rule = value in options, f"{', '.join(first)} or {last}"
+    elif options:
+        fits = isinstance(value, list | tuple) and len(value) == 2 and not any(misfit(v, float) for v in value)
+        rule = "two numbers (prompt, reply)"
+    elif hint is float:
+        fits = isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max
+        rule = "a number"
+    else:
+        fits = isinstance(value, hint) and type(value) is not bool
+        rule = {str: "a text", bool: "true or false", int: "a whole number"}.get(hint, f"a {hint.__name__}")
+    return "" if fits else rule
+
+
 def _checked(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values, each of its field's type. Scores lie in [1, 10]; keys that are no field are left to the record."""
     hints = hints_of(kind)
     for name, value in values.items():
-        hint = hints.get(name, Any)
-        if hint in (str, int):
-            fits = type(value) is hint and (hint is str or value >= 0)
-        elif hint is float:
-            fits = type(value) in (int, float)
-        elif kind is Judgement:
-            fits = value is None or (type(value) in (int, float) and 1 <= value <= 10)
-        elif get_origin(hint) is Literal:
-            fits = value in get_args(hint)
-        else:
-            fits = value is not None or name != "teacher_first"
-        if not fits:
-            raise ValueError(f"{name} = {value!r:.40}{' is no score in [1, 10]' * (name in ('teacher', 'student'))}")
+        rule = misfit(value, hints[name]) if name in hints else ""
+        if not rule and name in ("teacher", "student") and value is not None:
+            rule = "" if 1 <= value <= 10 else "a score in [1, 10]"
+        elif not rule and type(value) is int:
+            rule = "" if value >= 0 else "0 or above"
+        if rule:
+            raise ValueError(f"{name} = {value!r:.40}: {rule}")
     return values
 
 
@@ -243,18 +257,21 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and is gone when it does not.
 
-    Raises LionkitError where `path` is there already with something in it, and for what the disk refuses.
+    Raises LionkitError where `path` is there already with something in it, and for what the disk refuses. Several
+    processes may be at it: the first to end has its folder stay, the others get the error.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise LionkitError(f"{path} is there already: name a new folder, or remove it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")  # a killed process's id comes again
     try:
         temporary.mkdir(parents=True)
         yield temporary
         os.replace(temporary, path)
+    except LionkitError:
+        raise
     except Exception as error:
-        if "os error 28" in str(error):  # safetensors' own way to say that the disk is full
-            error = OSError(errno.ENOSPC, str(error))
+        if said := re.search(r"os error (\d+)", str(error)):  # safetensors' own way to tell what the disk refused
+            error = OSError(int(said[1]), os.strerror(int(said[1])))
         if isinstance(error, OSError):
             raise disk_error(error, path) from None
         raise
@@ -283,19 +300,22 @@ def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(to_dict(r), ensure_ascii=False) + "\n" for r in records))
 
 
-def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
-    """Read what `write_jsonl` wrote. Raises DataError with file and line for anything else."""
-    path = Path(path)
-    records: list[Record] = []
+def read_text(path: str | Path) -> str:
+    """A whole file of UTF-8 text; half a surrogate pair is kept. DataError where there is none or it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogatepass").split("\n")
+        return Path(path).read_text(encoding="utf-8", errors="surrogatepass")
     except FileNotFoundError:
-        raise DataError(path, None, "there is no such file: run the stage that makes it first") from None
+        raise DataError(path, None, "there is no such file: run what makes it first") from None
     except UnicodeDecodeError:
         raise DataError(path, None, "not UTF-8 text: make the file again") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
-    for number, line in enumerate(lines, start=1):
+
+
+def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
+    """Read what `write_jsonl` wrote. Raises DataError with file and line for anything else."""
+    records: list[Record] = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line:
             continue
         try:

@@ -34,6 +34,9 @@ def test_prices_round_trip(tmp_path: Path) -> None:
         ("[api]\nbase_url = 'localhost:8000'", "http://"),
         ("[api]\nconcurrency = 'many'", "api.concurrency = 'many': a whole number"),
         ("[api]\nbase_url = 5", "api.base_url = 5: a text"),
+        ("[api]\ntimeout = 1" + "0" * 400, "api.timeout = 1000000000000"),
+        ("[api]\nbase_url = 'http://host:port/v1'", "base_url = 'http://host:port/v1': not an address"),
+        ("student_url = 'http://host:0/v1'", "student_url = 'http://host:0/v1': not an address"),
         ("[api]\nprice_per_million = 'ab'", "api.price_per_million = 'ab': two numbers"),
         ("[api]\nprice_per_million = [1]", "api.price_per_million = [1]: two numbers"),
         ("[api]\nbatch = 1", "api.batch = 1: true or false"),
@@ -77,6 +80,14 @@ def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path, monke
         with pytest.raises(ConfigError, match=f"{name} holds an @: put the key in the environment") as refused:
             make()
         assert "s3cret" not in str(refused.value)
+
+
+def test_an_address_of_the_environment_is_checked_by_the_same_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:8000/v1")
+    with pytest.raises(ConfigError, match="OPENAI_BASE_URL = 'localhost:8000/v1': not an address"):
+        config.endpoint(ApiConfig())
+    monkeypatch.setenv("OPENAI_BASE_URL", " http://localhost:8000/v1/\n")
+    assert config.endpoint(ApiConfig()) == "http://localhost:8000/v1"
 
 
 def test_mode_follows_the_environment() -> None:

@@ -259,8 +259,10 @@ def test_a_circle_of_parents_ends() -> None:
 
 
 def test_the_candidate_table_has_a_row_a_candidate() -> None:
-    table = ledger.candidate_table([Candidate("x y", "hard", "r", "accepted", similarity=0.5)], POOL)
+    unmeasured = Candidate("", "hard", "r", "rejected", "empty")
+    table = ledger.candidate_table([Candidate("x y", "hard", "r", "accepted", similarity=0.5), unmeasured], POOL)
     assert table.loc[0, ["text", "seed", "similarity", "seed_similarity"]].tolist() == ["x y", "root", 0.5, 0.0]
+    assert table["similarity"].isna().tolist() == [False, True]
 
 
 def test_tables_hold_what_no_encoding_can() -> None:

@@ -132,3 +132,21 @@ def test_full_disk_and_no_permission_leave_the_old_file(tmp_path: Path, monkeypa
     monkeypatch.undo()
     assert records.read_jsonl(path, Instruction) == [Instruction("old")]
     assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_folder_is_whole_whatever_a_killed_process_left_beside_it(tmp_path: Path) -> None:
+    left = tmp_path / f".out.{os.getpid()}.tmp"  # process ids come again, in containers at once
+    left.mkdir()
+    with records.whole_folder(tmp_path / "out") as work:
+        (work / "a").write_text("a")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [left.name, "out"]
+
+
+def test_what_the_disk_refuses_a_library_is_said_by_its_number(tmp_path: Path) -> None:
+    for said, words in (("I/O error: (os error 28)", "disk is full"), ("(os error 13)", "no permission to write")):
+        with pytest.raises(LionkitError, match=words), records.whole_folder(tmp_path / "out"):
+            raise RuntimeError(said)
+    with pytest.raises(LionkitError, match="no such model: os error 2"), records.whole_folder(tmp_path / "out"):
+        raise LionkitError("no such model: os error 2")
+    assert list(tmp_path.iterdir()) == []
