@@ -2,5 +2,3 @@
 
 from lionkit.client.calls import Bill, ChatRequest, Completion, Estimate, Usage, estimate, total
 from lionkit.client.chat import ChatClient
-
-__all__ = ["ChatClient", "ChatRequest", "Completion", "Bill", "Estimate", "Usage", "estimate", "total"]

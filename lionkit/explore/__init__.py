@@ -5,5 +5,3 @@
 
 from lionkit.explore.static import show_instruction, static_pool
 from lionkit.explore.widgets import browse_rows, pool_browser, tau_explorer
-
-__all__ = ["browse_rows", "pool_browser", "show_instruction", "static_pool", "tau_explorer"]

@@ -16,24 +16,3 @@ from lionkit.plots.discrimination import (
 )
 from lionkit.plots.generation import category_drift, novelty_histogram, rejections, seed_similarity
 from lionkit.plots.loop import live_loss, loss, method, pool_sides, scores
-
-__all__ = [
-    "agreement",
-    "category_drift",
-    "gap_histogram",
-    "length_bias",
-    "live_loss",
-    "loss",
-    "method",
-    "novelty_histogram",
-    "pool_sides",
-    "rejections",
-    "relative_by_category",
-    "score_distribution",
-    "score_scatter",
-    "scores",
-    "seat_bias",
-    "seed_similarity",
-    "shares",
-    "tau_shift",
-]

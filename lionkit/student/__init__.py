@@ -18,20 +18,3 @@ from lionkit.student.train import TrainReport, train
 
 # transformers warns of its own renamed options, which nobody here can change
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
-
-__all__ = [
-    "Answer",
-    "Audit",
-    "Encoded",
-    "Export",
-    "Student",
-    "TrainReport",
-    "encode",
-    "export_student",
-    "label_audit",
-    "lead",
-    "load",
-    "recover_delta",
-    "respond",
-    "train",
-]
