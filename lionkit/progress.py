@@ -38,7 +38,7 @@ class Progress:
         if in_kernel():
             from IPython.display import display
 
-            self._handle = display(_Text(self._line()), display_id=True)
+            self._handle = display({"text/plain": self._line()}, raw=True, display_id=True)
         elif sys.stderr.isatty():
             self._tqdm = tqdm(total=self.total, desc=self.label, unit=f" {self.unit}", dynamic_ncols=True)
         return self
@@ -55,7 +55,7 @@ class Progress:
         elif self._handle is not None:
             if now - self._drawn >= NOTEBOOK_SECONDS:
                 self._drawn = now
-                self._handle.update(_Text(self._line()))
+                self._handle.update({"text/plain": self._line()}, raw=True)
         elif now - self._drawn >= LOG_SECONDS:
             self._drawn = now
             print(self._line(), file=sys.stderr, flush=True)
@@ -66,7 +66,7 @@ class Progress:
         if self._tqdm is not None:
             self._tqdm.close()
         elif self._handle is not None:
-            self._handle.update(_Text(self._summary()))
+            self._handle.update({"text/plain": self._summary()}, raw=True)
 
     def _line(self) -> str:
         seconds = time.monotonic() - self._started
@@ -79,16 +79,6 @@ class Progress:
 
     def _summary(self) -> str:
         return f"{self.label}: {self.done} of {self.total} {self.unit}".rstrip()
-
-
-class _Text:
-    """Plain text that IPython shows without quotes."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def in_kernel() -> bool:

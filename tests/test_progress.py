@@ -37,11 +37,11 @@ def test_a_notebook_ends_with_a_line_that_has_no_timing(monkeypatch: pytest.Monk
     shown: list[str] = []
 
     class Handle:
-        def update(self, text: Any) -> None:
-            shown.append(repr(text))
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            shown.extend(data.values())
 
-    def display(text: Any, display_id: bool) -> Handle:
-        shown.append(repr(text))
+    def display(data: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        shown.extend(data.values())
         return Handle()
 
     monkeypatch.setattr(progress, "in_kernel", lambda: True)
