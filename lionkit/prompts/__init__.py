@@ -2,7 +2,7 @@
 
 The wording lives in the `.txt` files beside this one. Whatever comes from a model or a user is placed
 between fences whose name contains a digest of the fenced texts: the same pair always gives the same prompt
-(so a stored reply is found again), and no text can contain the end of its own fence by design. Chat templates' own
+(so a stored reply is found again), and a text that held the end of its own fence would hold a digest of itself. Chat templates' own
 tokens in such texts are broken, since a local server's tokenizer would take them for the real ones.
 """
 
@@ -36,13 +36,8 @@ def fence(label: str, text: str, mark: str) -> str:
 
 
 def mark_for(*texts: str) -> str:
-    """A marker that occurs in none of the texts: a digest, counted on in the (contrived) case of a match."""
-    salt = 0
-    while True:
-        mark = content_id("fence", str(salt), *texts)[:10]
-        if not any(mark in text for text in texts):
-            return mark
-        salt += 1
+    """A digest of the texts: none of them can have been written to hold it."""
+    return content_id("fence", "0", *texts)[:10]  # "0" is part of every stored prompt
 
 
 def teacher_messages(text: str) -> Messages:
