@@ -17,14 +17,13 @@ def respond(
     client: ChatClient,
     instructions: Sequence[Instruction],
     *,
-    model: str | None = None,
     temperature: float = 0.7,
     max_tokens: int = 1024,
     label: str = "teacher",
 ) -> list[Response]:
     """The teacher's answers, in order; paper section 4.2: temperature 0.7. Raises StageStopped as the client does."""
     requests = [
-        ChatRequest(prompts.teacher_messages(i.text), model=model, temperature=temperature, max_tokens=max_tokens)
+        ChatRequest(prompts.teacher_messages(i.text), temperature=temperature, max_tokens=max_tokens)
         for i in instructions
     ]
     completions = client.map(requests, progress=label)

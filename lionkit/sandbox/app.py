@@ -93,17 +93,17 @@ def create_app(
 
 
 @contextlib.contextmanager
-def serve(app: Starlette, port: int = 0) -> Iterator[str]:
-    """Run the app under uvicorn in a thread on 127.0.0.1 (port 0: any free one); yields the base URL, with /v1."""
+def serve(app: Starlette) -> Iterator[str]:
+    """Run the app under uvicorn in a thread on a free port of 127.0.0.1; yields the base URL, with /v1."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level=60, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=60, lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         while not server.started:
             if not thread.is_alive():
-                raise OSError(f"the test server did not start on 127.0.0.1:{port}")
+                raise OSError("the test server did not start on 127.0.0.1")
             time.sleep(0.01)
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
     finally:
