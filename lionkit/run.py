@@ -36,7 +36,14 @@ from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing
 from lionkit.readers import is_hub_name
 
 PROJECT = Path(__file__).resolve().parents[1]
-STAGES = ("pools", "imitation", "discrimination", "generation", "evaluation")
+STAGES = {
+    "pools": "01_pools",
+    "imitation": "02_imitation",
+    "discrimination": "03_discrimination",
+    "generation": "04_generation",
+    "evaluation": "02_imitation",
+}
+"""The stages and the notebook that first runs each."""
 _PACKAGES = ("lionkit", "torch", "transformers", "bitsandbytes", "peft", "accelerate", "openai", "pandas", "rapidfuzz")
 
 
@@ -81,9 +88,10 @@ class Run:
     def require(self, iteration: int, stage: str) -> Path:
         """Folder of a finished stage; StageMissing says what to run first."""
         if not self.done(iteration, stage):
+            notebook = STAGES[stage] if iteration < 2 else "05_adversarial_loop"
             raise StageMissing(
                 f"{stage} of iteration {iteration} is not done in {shown(self.path)}: run notebook "
-                f"{_notebook(iteration, stage)} first, or `python -m lionkit run` for all of it"
+                f"{notebook} first, or `python -m lionkit run` for all of it"
             )
         return self.folder(iteration, stage)
 
@@ -111,7 +119,7 @@ class Run:
                 if self.done(iteration, name):  # by another process, since the look above
                     return self.stage(iteration, name, inputs, make)
                 result = make(folder)
-                files = {str(f.relative_to(folder)): digest(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+                files = {str(f.relative_to(folder)): digest(f) for f in _artefacts(folder)}
                 done = {"stage": name, "iteration": iteration, "inputs": digests, "files": files, "result": result}
                 self.note(iteration, name, seconds=round(time.monotonic() - started, 1), **result)
                 records.write_text(folder / "done.json", json.dumps(done, indent=1))
@@ -134,9 +142,10 @@ class Run:
 
     def note(self, iteration: int, stage: str, **values: Any) -> None:
         """Add to what provenance.json says of a stage: what no two runs have in common goes there only."""
-        provenance = self.provenance
-        provenance["stages"].setdefault(f"iteration-{iteration:02d}/{stage}", {}).update(values)
-        records.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
+        with FileLock(self.path / ".provenance.lock"):
+            provenance = self.provenance
+            provenance["stages"].setdefault(f"iteration-{iteration:02d}/{stage}", {}).update(values)
+            records.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -156,6 +165,12 @@ class Run:
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
         return round(sum(stage.get("seconds", 0) for stage in self.stages.values()), 1)
+
+
+def _artefacts(folder: Path) -> list[Path]:
+    """A stage's files, in order. What begins with a dot is a writer's that was killed halfway."""
+    inside = {path: path.relative_to(folder).parts for path in sorted(folder.rglob("*")) if path.is_file()}
+    return [path for path, parts in inside.items() if not any(part.startswith(".") for part in parts)]
 
 
 @contextmanager
@@ -196,6 +211,8 @@ def open_run(name: str = "", *, preset: str = "", new: bool = True, **changes: A
             _refuse_changes(kept, dataclasses.replace(wanted, mode=kept.mode), path)
         elif mode != kept.mode:
             reason = f"this run was started so; for {mode} mode ({reason}) open a run of another name"
+        elif mode == "live":
+            reason += _unheard(kept.api)
         run = Run(path, kept, reason)
     elif mode == "replay":
         raise ConfigError(f"there is no run to replay at {shown(path)}: set LIONKIT_RUN to the name of a finished one")
@@ -212,6 +229,16 @@ def open_run(name: str = "", *, preset: str = "", new: bool = True, **changes: A
         settings.write_config(path / "config.toml", wanted)
     print(run.banner)
     return run
+
+
+def _unheard(api: settings.ApiConfig) -> str:
+    """What the environment names and a run, started with something else, does not use; empty where there is nothing."""
+    said = []
+    for name, kept in (("OPENAI_BASE_URL", api.base_url), ("LIONKIT_MODEL", api.model)):
+        told = os.environ.get(name, "").strip().rstrip("/")
+        if told and kept and told != kept.strip().rstrip("/"):
+            said.append(f"{kept} ({name} is {told.partition('?')[0]})")  # others may put a key into the query
+    return f"; it keeps {' and '.join(said)}, for others open a run of another name" if said else ""
 
 
 def _new_config(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
@@ -249,29 +276,24 @@ def _seed_file(name: str) -> str:
 
 
 def _refuse_changes(kept: Config, wanted: Config, path: Path) -> None:
-    old, new = _flat(settings.to_dict(kept)), _flat(settings.to_dict(wanted))
-    changed = [f"{k}: {old.get(k)} → {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
+    pairs = (("", kept, wanted), ("api.", kept.api, wanted.api), ("student.", kept.student, wanted.student))
+    changed = [
+        f"{part}{name}: {old} → {getattr(new, name)}"
+        for part, before, new in pairs
+        for name, old in vars(before).items()
+        if name not in ("api", "student") and old != getattr(new, name)
+    ]
     if changed:
         raise ConfigError(f"{shown(path)} has other settings ({'; '.join(changed)}): choose another run name")
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def digest(value: Any) -> str:
     """A short digest of records, settings, or (for a Path) a file's bytes."""
-    hashed = hashlib.blake2s(digest_size=16)
     if isinstance(value, Path):
         with open(value, "rb") as file:
-            while block := file.read(1 << 20):
-                hashed.update(block)
-    else:
-        hashed.update(json.dumps(value, default=_plain, sort_keys=True).encode("utf-8", "surrogatepass"))
-    return hashed.hexdigest()
+            return hashlib.file_digest(file, lambda: hashlib.blake2s(digest_size=16)).hexdigest()
+    text = json.dumps(value, default=_plain, sort_keys=True)
+    return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -320,11 +342,3 @@ def _read_json(path: Path, *parts: str) -> dict[str, Any]:
         "that stage is then made anew" if whole else "times and versions are then noted afresh, nothing else is lost"
     )
     raise LionkitError(f"{shown(path)} is not readable: delete {shown(path.parent if whole else path)}; {remedy}")
-
-
-def _notebook(iteration: int, stage: str) -> str:
-    if iteration > 1:
-        return "05_adversarial_loop"
-    names = {"pools": "01_pools", "imitation": "02_imitation", "evaluation": "02_imitation",
-             "discrimination": "03_discrimination", "generation": "04_generation"}  # fmt: skip
-    return names[stage]

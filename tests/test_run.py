@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lionkit import records
 from lionkit import run as runs
 from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing, StageStopped
 from lionkit.records import Instruction
@@ -184,3 +187,49 @@ def test_the_banner_shows_no_password_of_the_environment(monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="OPENAI_BASE_URL holds an @") as refused:
         _ = live.banner
     assert "secretpw" not in str(refused.value)
+
+
+def test_what_a_killed_writer_left_is_no_artefact(run: runs.Run) -> None:
+    folder = run.folder(1, "imitation")
+    (folder / "adapter" / ".adapter-x1").mkdir(parents=True)
+    (folder / "adapter" / ".adapter-x1" / "adapter_model.safetensors").write_text("half")
+    (folder / ".out.txt.77.tmp").write_text("ha")
+    run.stage(1, "imitation", {}, write("abc"))
+    assert list(json.loads((folder / "done.json").read_text())["files"]) == ["out.txt"]
+
+
+def test_notes_of_several_kernels_are_all_kept(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = records.write_text
+
+    def slow(path: Path, text: str) -> None:
+        time.sleep(0.02)
+        real(path, text)
+
+    monkeypatch.setattr(records, "write_text", slow)
+    threads = [threading.Thread(target=run.note, args=(i, "generation"), kwargs={"n": i}) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {values["n"] for values in run.stages.values()} == set(range(8))
+
+
+def test_a_live_run_says_what_the_environment_names_and_it_does_not_use(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("LIONKIT_MODEL", "small")
+    runs.open_run("mine")
+    runs.open_run("mine")
+    assert "keeps" not in capsys.readouterr().out
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:8/v1?key=s3cret")
+    monkeypatch.setenv("LIONKIT_MODEL", "big")
+    assert runs.open_run("mine").config.api.model == "small"
+    said = capsys.readouterr().out
+    assert (
+        "it keeps http://127.0.0.1:9/v1 (OPENAI_BASE_URL is http://127.0.0.1:8/v1) and small (LIONKIT_MODEL is big), "
+        "for others open a run of another name." in said.splitlines()[0]
+    )
+    assert "s3cret" not in said
+    assert "sk-x" not in said
