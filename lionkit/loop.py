@@ -232,8 +232,9 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
         *answers, verdicts = _compare(run, roles, items, adapter, iteration, folder, model=config.judge_model)
         total = evaluate.relative_score(verdicts)
         relative = total.score if total.scored else None  # JSON has no NaN
+        exact = evaluate.exact_match(*answers)
         return {"relative_score": relative, "scored": total.scored, "unscored": total.unscored,
-                "exact_match": evaluate.exact_match(*answers)}  # fmt: skip
+                "exact_match": None if exact != exact else exact}  # fmt: skip
 
     inputs = {"heldout": items, "judge": _referee_key(config, config.judge_model), "adapter": _adapter_digest(adapter),
               "teacher": _teacher_key(config)}  # fmt: skip

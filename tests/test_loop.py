@@ -210,6 +210,13 @@ def test_answers_that_cannot_be_trained_on(run: Run) -> None:
     assert not run.done(1, "imitation")
 
 
+def test_a_score_without_a_whole_answer_of_the_teachers_is_none(run: Run) -> None:
+    body = {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
+    scored = loop.score(run, roles(run, answer=lambda messages, **options: (400, body)), 0)
+    assert (scored["relative_score"], scored["exact_match"]) == (None, None)
+    assert "NaN" not in (run.folder(0, "evaluation") / "done.json").read_text()
+
+
 def test_seed_file(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "seeds.jsonl"
     path.write_text("".join(json.dumps({"instruction": f"Add these numbers: {n}, 3"}) + "\n" for n in [*range(30), 7]))
