@@ -126,7 +126,7 @@ def generate(
         ("easy", easy_size, split.easy),
     )
     lines = [_line(kind, size, seeds, children, attempts, f"{seed} {iteration} {kind}") for kind, size, seeds in wanted]
-    index = NoveltyIndex(novelty)
+    index, known = NoveltyIndex(novelty), {item.text for item in (*cache, *avoid)}
     for item in (*cache, *avoid):
         index.add(item.text)
     ledger: list[Candidate] = []
@@ -143,7 +143,7 @@ def generate(
         ]
         label = "generator (" + ", ".join(f"{len(line.made)}/{line.size} {line.kind}" for line in lines) + ")"
         for (line, item, attempt), completion in zip(calls, client.map(requests, progress=label, batch=False)):
-            candidate = _judge(completion, line, item, index)
+            candidate = _judge(completion, line, item, index, known)
             ledger.append(replace(candidate, iteration=iteration, attempt=attempt))
             line.enter(ledger[-1], item)
     return _generation(lines, ledger)
@@ -155,8 +155,12 @@ def _line(kind: Kind, size: int, seeds: Sequence[Instruction], children: int | N
     return _Line(kind, size, order, children or 2 * math.ceil(size / max(1, len(order))), attempts)
 
 
-def _judge(completion: Completion, line: _Line, seed: Instruction, index: NoveltyIndex) -> Candidate:
-    """The candidate that one reply makes, with the first rule it breaks: the call's, the text's, the pool's."""
+def _judge(
+    completion: Completion, line: _Line, seed: Instruction, index: NoveltyIndex, known: set[str]
+) -> Candidate:
+    """The candidate that one reply makes, with the first rule it breaks: the call's, the text's, the pool's. `known`
+    are the texts of the index: the same text again is a duplicate at every threshold.
+    """
     text = unwrap(completion.text or "")
     candidate = Candidate(text, line.kind, seed.id, "rejected", raw=completion.text or "", call_id=completion.call_id)
     if completion.status != "ok":
@@ -165,11 +169,12 @@ def _judge(completion: Completion, line: _Line, seed: Instruction, index: Novelt
         return replace(candidate, rule=rule)
     similarity, nearest = index.nearest(text)
     candidate = replace(candidate, similarity=similarity, nearest=nearest or "")
-    if similarity > index.threshold:
-        return replace(candidate, rule="duplicate" if similarity == 1 else "not novel")
+    if similarity > index.threshold or text in known:
+        return replace(candidate, rule="duplicate" if similarity == 1 or text in known else "not novel")
     if not line.missing:
         return replace(candidate, rule="surplus")
     index.add(text)
+    known.add(text)
     return replace(candidate, status="accepted", instruction_id=content_id(text, ""))
 
 

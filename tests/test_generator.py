@@ -16,7 +16,7 @@ from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError, StageStopped
 from lionkit.generator import PROBE, Generation, GenerationStopped, generate
 from lionkit.novelty import rouge_l
-from lionkit.pools import Split
+from lionkit.pools import Split, grow
 from lionkit.records import Candidate, Instruction
 from lionkit.sandbox.app import create_app
 
@@ -177,6 +177,13 @@ def test_what_is_to_be_avoided_is_avoided() -> None:
     held_out = [Instruction(sentence(0))]
     made = generate(Fake(sentence), SPLIT, SEEDS, hard_size=3, easy_size=3, avoid=held_out)  # type: ignore[arg-type]
     assert made.candidates[0].rule == "duplicate"
+
+
+def test_the_same_text_again_is_a_duplicate_at_every_threshold() -> None:
+    replies = [SEEDS[29].text, sentence(1), sentence(1), SEEDS[28].text.upper()]
+    made, _ = run(lambda call: replies[call] if call < len(replies) else sentence(call), novelty=1.0)
+    assert [c.rule for c in made.candidates[:4]] == ["duplicate", "", "duplicate", ""]
+    assert len(grow(SEEDS, made.instructions)) == len(SEEDS) + 24
 
 
 def test_progress_is_asked_for_with_a_label() -> None:
