@@ -97,7 +97,7 @@ def status(name: Name = "") -> None:
         print(f"iteration {iteration}: {', '.join(done) or 'nothing yet'}")
     print(table(loop.summarise(opened)))
     bills: dict[str, list[Bill]] = {}
-    for bill in ChatClient(opened.config.api, opened.store).bills() if opened.store.exists() else []:
+    for bill in ChatClient(opened.config.api, opened.store, replay=True).bills() if opened.store.exists() else []:
         bills.setdefault(bill.label.partition(" (")[0], []).append(bill)
     for label, some in bills.items():
         print(Bill(label, total([b.expected for b in some]), total([b.actual for b in some])))
@@ -134,7 +134,7 @@ def plan(
 
 
 @app.command()
-def train(name: Name = "", iteration: int = 1) -> None:
+def train(name: Name = "", iteration: Annotated[int, typer.Option(min=1)] = 1) -> None:
     """Run only the imitation stage of one iteration, on the pools that are there; under `accelerate launch`, on all
     cards."""
     from lionkit import loop
@@ -146,8 +146,12 @@ def train(name: Name = "", iteration: int = 1) -> None:
 
 
 @app.command()
-def export(target: Path, name: Name = "", iteration: int = 0) -> None:
-    """Write the hard, easy and undecided instructions of an iteration (default: the last) as Alpaca JSON files."""
+def export(
+    target: Path,
+    name: Name = "",
+    iteration: Annotated[int | None, typer.Option(min=0, help="0: before training; default: the last")] = None,
+) -> None:
+    """Write the hard, easy and undecided instructions of an iteration as Alpaca JSON files."""
     from dataclasses import replace
 
     from lionkit import loop, pools
@@ -155,7 +159,7 @@ def export(target: Path, name: Name = "", iteration: int = 0) -> None:
     from lionkit.run import open_run
 
     opened = open_run(name, new=False)
-    found = loop.read_discrimination(opened, iteration or opened.config.iterations)
+    found = loop.read_discrimination(opened, opened.config.iterations if iteration is None else iteration)
     answers = {r.instruction_id: r.text for r in found.teacher if r.status == "ok"}
     for side, items in pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau)._asdict().items():
         path = export([replace(i, output=answers.get(i.id, "")) for i in items], target / f"{side}.json")
@@ -166,12 +170,12 @@ def export(target: Path, name: Name = "", iteration: int = 0) -> None:
 def export_student(
     target: Path,
     name: Name = "",
-    iteration: int = 0,
+    iteration: Annotated[int | None, typer.Option(min=1, help="default: the last")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float16 or bfloat16")] = "auto",
     gguf: Annotated[str, typer.Option(help="llama.cpp's folder; default: LLAMA_CPP, or its converter on PATH")] = "",
     base: Annotated[str, typer.Option(help="hub id to name as the base, where it is a folder here")] = "",
 ) -> None:
-    """Write the student after an iteration (default: the last): merged 16-bit weights, adapter, model card, GGUF."""
+    """Write the student after an iteration: merged 16-bit weights, adapter, model card, GGUF."""
     from lionkit import config, loop, student
     from lionkit.run import open_run
 

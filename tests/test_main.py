@@ -8,9 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from lionkit.__main__ import table
+from lionkit import loop, records
+from lionkit.__main__ import app, table
+from lionkit.client import ChatClient, ChatRequest
+from lionkit.client.store import Store
+from lionkit.records import Judgement, Verdict
 from lionkit.run import open_run
+from lionkit.sandbox.app import create_app
 
 
 def lionkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -58,9 +64,41 @@ def test_status_of_a_new_run(tmp_path: Path) -> None:
 def test_table_is_aligned_and_shows_what_is_unscored() -> None:
     row = {"train_pool": 0, "cache_pool": 10, "hard": 1, "easy": 2, "undecided": 7, "exact_match": 0.5}
     summary = {"iterations": [{"iteration": 0, **row, "relative_score": None},
-                              {"iteration": 1, **row, "relative_score": 0.731}], "seconds": 12.3}  # fmt: skip
+                              {"iteration": 1, **row, "relative_score": 0.731, "exact_match": None}], "seconds": 12.3}  # fmt: skip
     lines = table(summary).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1
     assert "before training" in lines[2]
     assert lines[2].split()[-2] == "-"
-    assert "73.1%" in lines[3]
+    assert lines[3].split()[-2:] == ["73.1%", "-"]
+
+
+def test_export_writes_the_iteration_that_is_named(tmp_path: Path) -> None:
+    run = open_run("r", preset="smoke", iterations=1)
+    cache = loop.prepare(run).cache
+    for iteration, scores in ((0, (9, 2)), (1, (5, 5))):
+        folder = run.folder(iteration, "discrimination")
+        verdicts = [Verdict(item.id, Judgement(*scores), Judgement(*scores)) for item in cache]
+        for name, lines in (("teacher", []), ("student", []), ("verdicts", verdicts)):
+            records.write_jsonl(folder / f"{name}.jsonl", lines)
+        (folder / "done.json").write_text("{}")
+    for options, hard in ((["--iteration", "0"], 64), ([], 0), (["--iteration", "1"], 0)):
+        out = CliRunner().invoke(app, ["export", str(tmp_path / "out"), "--run", "r", *options])
+        assert out.exit_code == 0
+        assert f"hard.json: {hard} instructions" in out.output
+
+
+@pytest.mark.parametrize("command", [["train"], ["export-student", "out"]])
+def test_there_is_no_training_before_the_first_iteration(command: list[str]) -> None:
+    out = CliRunner().invoke(app, [*command, "--iteration", "0"])
+    assert out.exit_code == 2
+    assert "x>=1" in out.output
+
+
+def test_status_only_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run("r", preset="smoke")
+    asked = ChatRequest([{"role": "user", "content": "Add these numbers: 1, 2"}], max_tokens=9)
+    ChatClient(run.config.api, run.store, app=create_app()).map([asked], progress="teacher")
+    monkeypatch.setattr(Store, "_create", lambda self: pytest.fail("the store was opened for writing"))
+    out = CliRunner().invoke(app, ["status", "--run", "r"])
+    assert out.exit_code == 0
+    assert "teacher: 1 call, " in out.output
