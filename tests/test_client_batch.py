@@ -249,6 +249,28 @@ def test_results_with_unknown_doubled_and_spoilt_rows(tmp_path: Path) -> None:
     assert spent == Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)
 
 
+def test_rows_of_odd_shapes_end_as_failed_with_their_reason(tmp_path: Path) -> None:
+    odd = {
+        "1 llac": {"response": None, "error": "lost in the post"},
+        "2 llac": {"response": ["odd"], "error": {"message": "odd indeed"}},
+        "3 llac": {"response": {"status_code": "500", "body": 3}},
+        "4 llac": {"response": {"status_code": 400, "body": "no"}},
+    }
+
+    def change(lines: list[str]) -> list[str]:
+        rows = [json.loads(line) for line in lines]
+        texts = [row["response"]["body"]["choices"][0]["message"]["content"] for row in rows]
+        return [json.dumps({"custom_id": r["custom_id"], **odd.get(t, r)}) for r, t in zip(rows, texts, strict=True)]
+
+    app = create_app(backwards)
+    results(app, change)
+    with serve(app) as url:
+        out = client(url, tmp_path, max_attempts=2).map(asks(6))
+    assert [c.status for c in out] == ["ok", "failed", "failed", "failed", "failed", "ok"]
+    for reply, reason in zip(out[1:5], ("lost in the post", "odd indeed", "its row is unreadable", r"(400): no")):
+        assert reason in reply.error
+
+
 def test_rows_that_are_missing_from_the_results_fail_in_the_end(tmp_path: Path) -> None:
     app = create_app(backwards)
     results(app, lambda lines: [line for line in lines if "1 llac" not in line])
@@ -343,6 +365,20 @@ def test_calls_of_another_map_that_a_batch_brings_are_kept_for_it(tmp_path: Path
         assert sum(c.cached for c in client(url, tmp_path, batch=False).map(asks(60))) == 60
         spent = client(url, tmp_path).spent()
     assert spent == Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)
+
+
+def test_another_maps_calls_name_the_model_that_was_asked_for(tmp_path: Path) -> None:
+    def dated(messages: list[dict[str, str]], **_: Any) -> Any:
+        usage = {"prompt_tokens": 1, "completion_tokens": 1}
+        return 200, {"model": "answer-key-2026-11-26", "choices": [{"message": {"content": "fine"}}], "usage": usage}
+
+    app = create_app(dated, batch_seconds=0.8)
+    with serve(app) as url:
+        with pytest.raises(StageStopped, match="stage_timeout"):
+            client(url, tmp_path, stage_timeout=0.5).map(asks(60))
+        client(url, tmp_path, batch=False).map(asks(30)[20:])
+        assert {c.model for c in client(url, tmp_path, batch=False).map(asks(60))} == {"answer-key"}
+    assert (app.state.accounts.requests, app.state.accounts.batches) == (1, 1)
 
 
 def test_a_map_that_waits_for_another_kernels_batch_outlives_that_kernel(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 
-from lionkit.client.wire import Outcome, read_error, read_reply
+from lionkit.client.wire import Outcome, message_of, read_error, read_reply
 from lionkit.config import endpoint
 
 if TYPE_CHECKING:
@@ -44,10 +44,11 @@ async def run(stage: Stage, client: openai.AsyncOpenAI, *, submit: bool) -> None
                 if not share:
                     stage.halt(f"a batch was not accepted: {refused}")
     except openai.APIStatusError as error:
-        said = read_error(error.status_code, error.body, {}, {}, stage.config).error
+        outcome = read_error(error.status_code, error.body, {}, {}, stage.config)
+        said = outcome.error
         if error.status_code in (404, 405):
             said = "it has none (then set batch=False), or not this batch (then use the key and project that made it)"
-        stage.halt(f"the Batch API of {endpoint(stage.config)} failed: {said}")
+        stage.halt(f"the Batch API of {endpoint(stage.config)} failed: {said}", outcome.cause)
     except openai.APIConnectionError:
         stage.halt(f"{endpoint(stage.config)} gives no reply: check base_url and the network")
 
@@ -79,7 +80,7 @@ async def _submit(stage: Stage, client: openai.AsyncOpenAI, share: int) -> bool:
         input_file_id=file.id,
         endpoint="/v1/chat/completions",
         completion_window="24h",
-        metadata={"lionkit": token},
+        metadata={"lionkit": token, "model": model},
     )
     stage.store.open_batch(token, made.id)
     return True
@@ -100,7 +101,8 @@ async def _collect(stage: Stage, client: openai.AsyncOpenAI) -> str:
             rows: dict[str, Any] = {}
             for file in filter(None, (batch.error_file_id, batch.output_file_id)):
                 rows |= _rows((await client.files.content(file)).text)
-            _enter(stage, rows, token, batch_id, missing=batch.status in ("completed", "expired"))
+            sent = {"batch": batch_id, "model": (batch.metadata or {}).get("model", "")}
+            _enter(stage, rows, token, sent, missing=batch.status in ("completed", "expired"))
         stage.store.close_batch(token)
         faults = batch.errors.data or [] if batch and batch.errors else []
         said = "; ".join(str(fault.message) for fault in faults[:3])
@@ -149,28 +151,27 @@ def _rows(lines: str) -> dict[str, Any]:
     return rows
 
 
-def _enter(stage: Stage, rows: dict[str, Any], token: str, batch_id: str | None, *, missing: bool) -> None:
+def _enter(stage: Stage, rows: dict[str, Any], token: str, sent: dict[str, Any], *, missing: bool) -> None:
     """Settle each call that the batch still holds like one that was sent alone; with `missing`, also those without
-    a row. Calls of other maps are kept for them.
+    a row. Calls of other maps are kept for them. `sent` is known of them all: the batch and its model.
     """
     calls = {call.key: call for call in stage.queue}
     for key, most in stage.store.claims(token).items():
         if key not in rows and not missing:
             continue
-        row = rows.get(key) or {}
-        response = row.get("response") or {}
-        status, body = response.get("status_code"), response.get("body") or {}
-        call, sent = calls.get(key), {"batch": batch_id}
-        asked = stage.body(call) if call else {"model": body.get("model", "") if isinstance(body, dict) else ""}
-        sent |= {name: value for name, value in asked.items() if name != "messages"}
+        row, call = rows.get(key) or {}, calls.get(key)
+        response = row["response"] if isinstance(row.get("response"), dict) else {}
+        status, body = response.get("status_code"), response.get("body")
+        asked = sent | (stage.body(call) if call else {})
         if status == 200:
             outcome = read_reply(body, {}, asked, stage.config)
-        elif status:
+        elif status and isinstance(status, int):
             outcome = read_error(status, body, {}, asked, stage.config)
         else:
-            fault = (row.get("error") or {}).get("message") or "it is not in the results"
+            fault = message_of(row.get("error")) or ("its row is unreadable" if row else "it is not in the results")
             outcome = Outcome("retry", error=f"the batch did not answer it: {fault}")
+        kept = {name: value for name, value in asked.items() if name != "messages"}
         if call:
-            stage.settle(call, outcome, sent, token)
+            stage.settle(call, outcome, kept, token)
         else:
-            stage.keep(key, asked["model"], outcome, most, sent, token)
+            stage.keep(key, sent["model"], outcome, most, kept, token)
