@@ -42,7 +42,7 @@ def _require_types(config: Any) -> None:
 
 
 def _require_address(name: str, url: str) -> None:
-    """ConfigError on what is no address, and on `user:password@` in one: settings, stores and messages would show it."""
+    """ConfigError on what is no address, and on `user:password@` in one, which stores and messages would show."""
     if "@" in url:
         raise ConfigError(f"{name} holds an @: put the key in the environment variable, not into the address")
     url = url.strip()

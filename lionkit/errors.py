@@ -31,7 +31,14 @@ class DataError(LionkitError):
 
 
 class StageStopped(LionkitError):
-    """A stage cannot go on (bad key, quota, budget, too few accepted); what it had is on disk."""
+    """A stage cannot go on (bad key, quota, budget, too few accepted); what it had is on disk.
+
+    `cause` is one of `client.calls.Cause`.
+    """
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        self.cause = cause
+        super().__init__(message)
 
 
 class StageMissing(LionkitError):

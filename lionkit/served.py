@@ -2,7 +2,7 @@
 
 Training stays with `student`; only answers come from the URL, through the client, and are stored like every other
 reply. A name on a server may stand for other weights tomorrow, so the adapter's digest is part of each call's key.
-The prompt is what `student.encode` trains on: an empty system message (templates without that role get none),
+The prompt is what `student.encode` trains on: an empty system message (templates that refuse that role get none),
 then the instruction. Control tokens spelt out in an instruction are the server's to handle.
 """
 
@@ -19,7 +19,7 @@ from lionkit.errors import StageStopped
 from lionkit.records import Instruction, Response
 
 KEY_ENV = "LIONKIT_STUDENT_KEY"
-"""The variable with the server's key, if it wants one: the teacher's key is none of its business."""
+"""The variable with the server's key, if it wants one: the teacher's key and headers are none of its business."""
 
 
 def connect(config: Config, store: Path, *, app: Any = None, replay: bool = False) -> ChatClient:
@@ -29,7 +29,7 @@ def connect(config: Config, store: Path, *, app: Any = None, replay: bool = Fals
         requests_per_minute=None, tokens_per_minute=None, budget_usd=None, price_per_million=None, budget_tokens=None,
         batch=False,
     )  # fmt: skip
-    return ChatClient(api, store, app=app, replay=replay)
+    return ChatClient(api, store, app=app, replay=replay, ambient=False)
 
 
 def respond(
@@ -47,17 +47,20 @@ def respond(
     and reason. Raises StageStopped where the server has no such model, and as the client does.
     """
 
-    def ask(items: Sequence[Instruction], system: bool) -> list[Completion]:
+    def requests(items: Sequence[Instruction], system: bool) -> list[ChatRequest]:
         first = [{"role": "system", "content": ""}] if system else []
         messages = [[*first, {"role": "user", "content": i.text}] for i in items]
-        requests = [ChatRequest(m, model, temperature, max_tokens, slot=weights) for m in messages]
-        return client.map(requests, progress="student" if len(items) > 1 else False)
+        return [ChatRequest(m, model, temperature, max_tokens, slot=weights) for m in messages]
 
+    probe = instructions[:1]  # tells whether the chat template takes the role, where the store does not
     try:
-        refused = [c for c in ask(instructions[:1], True) if c.status == "failed" and "system" in c.error.lower()]
-        completions = ask(instructions, not refused)
+        system = not client.stored(requests(probe, False))
+        if system:
+            tried = client.map(requests(probe, True), progress=False)
+            system = not any(c.cause == "system role" for c in tried)
+        completions = client.map(requests(instructions, system), progress="student" if len(instructions) > 1 else False)
     except StageStopped as stopped:
-        if f"no model '{model}'" not in str(stopped):
+        if stopped.cause != "model":
             raise
         raise StageStopped(f"{stopped}; serve the adapter under that name, or set student_name") from None
     return [_response(i, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
@@ -66,6 +69,6 @@ def respond(
 def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response:
     if reply.status == "truncated":
         return Response(item.id, reply.text, "ok", f"cut at {max_tokens} tokens", reply.model, reply.call_id)
-    if reply.status == "failed" and reply.error.startswith("the reply is empty"):
+    if reply.cause == "empty":
         return Response(item.id, "", "ok", reply.error, reply.model, reply.call_id)
     return Response(item.id, reply.text, reply.status, reply.error, reply.model, reply.call_id)

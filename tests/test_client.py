@@ -237,6 +237,12 @@ def test_a_file_that_is_no_store(client: Any, tmp_path: Path) -> None:
         client(create_app(backwards)).map(asks(1))
 
 
+def test_a_path_with_the_word_full_is_no_full_disk(client: Any, tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("a file")
+    with pytest.raises(LionkitError, match="see that the folder can be written"):
+        client(create_app(backwards), name="full/calls.sqlite").map(asks(1))
+
+
 def test_interrupt_keeps_what_arrived_and_says_how_many(client: Any) -> None:
     app = create_app(backwards, latency=0.15)
     made = client(app, concurrency=8)
@@ -249,6 +255,7 @@ def test_interrupt_keeps_what_arrived_and_says_how_many(client: Any) -> None:
     assert sum(c.cached for c in made.map(asks(answered - 10))) == answered - 10
     time.sleep(0.2)
     assert app.state.accounts.answered == answered  # those in flight had been waited for
+    assert sum((bill.actual.usage for bill in made.bills()), Usage()) == made.spent()
 
 
 def test_calls_that_an_interrupt_cuts_off_are_charged_at_their_most(
@@ -262,6 +269,7 @@ def test_calls_that_an_interrupt_cuts_off_are_charged_at_their_most(
         made.map(asks(40))
     assert time.monotonic() - started < 3
     assert made.spent() == sum((bound(request) for request in asks(4)), Usage())  # nobody knows: perhaps billed
+    assert [bill.actual.usage for bill in made.bills()] == [made.spent()]
 
 
 def test_a_claim_is_paid_for_once_whoever_brings_its_reply(tmp_path: Path) -> None:

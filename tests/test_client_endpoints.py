@@ -117,6 +117,8 @@ def test_retry_after_is_read_in_every_form() -> None:
     assert retry_after({"retry-after": "3"}) == 3.0
     assert retry_after({"retry-after": "1.5"}) == 1.5
     assert retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert retry_after({"retry-after-ms": "soon", "retry-after": "9"}) == 9.0
+    assert retry_after({"retry-after-ms": "nan", "retry-after": "9"}) == 9.0
     assert retry_after({"retry-after": "-4"}) == 0.0
     assert retry_after({"retry-after": "999999"}) == 600.0
     assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
@@ -510,6 +512,27 @@ def test_errors_in_the_shapes_of_the_field(status: int, body: Any, kind: str, sa
     assert "<" not in outcome.error
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "cause"),
+    [
+        (400, "System role not supported", "system role"),
+        (400, "This model does not support system messages", "system role"),
+        (400, "Only user and assistant roles are supported!", "system role"),
+        (422, "Conversation roles must alternate user/assistant/user/assistant/...", "system role"),
+        (400, "the file system holds no such adapter", ""),
+        (500, "System role not supported", ""),
+        (401, "no", "key"),
+        (404, "The model `x` does not exist", "model"),
+    ],
+)
+def test_what_others_act_on_is_named(status: int, said: str, cause: str) -> None:
+    assert read_error(status, {"message": said}, {}, {"model": "x"}, ApiConfig()).cause == cause
+
+
+def test_an_endpoint_that_says_nothing_is_quoted_with_nothing() -> None:
+    assert read_error(400, "", {}, {}, ApiConfig()).error == "the endpoint refused the request (400)"
+
+
 def test_an_error_inside_a_200_is_read_as_that_error() -> None:
     """OpenRouter: what fails after the model was reached comes with status 200, its code within."""
 
@@ -682,7 +705,7 @@ def test_an_interactive_session_is_asked_for_the_key(tmp_path: Path, monkeypatch
     monkeypatch.setattr("sys.stdin", type("Tty", (io.StringIO,), {"isatty": lambda self: True})())
     monkeypatch.setattr("lionkit.client.chat.getpass.getpass", lambda prompt: prompts.append(prompt) or KEY)
     app = create_app(backwards, key=KEY)
-    monkeypatch.setattr("lionkit.client.chat.connect", lambda config, key, _: wire.connect(config, key, app))
+    monkeypatch.setattr("lionkit.client.chat.connect", lambda config, key, *_: wire.connect(config, key, app))
     made = ChatClient(ApiConfig(), tmp_path / "calls.sqlite")
     assert made.map(asks("abc"))[0].text == "cba"
     assert made.map(asks("xyz"))[0].text == "zyx"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lionkit import loop, served
-from lionkit.client import ChatClient
+from lionkit.client import ChatClient, ChatRequest
 from lionkit.config import Config, preset
 from lionkit.errors import ConfigError, StageStopped
 from lionkit.records import Instruction
@@ -63,6 +63,45 @@ def test_a_template_without_a_system_role(tmp_path: Path) -> None:
     by = client(tmp_path, answer)
     assert {(r.text, r.status) for r in ask(by)} == {("fine", "ok")}
     assert by.app.state.accounts.requests == 6
+    config = dataclasses.replace(preset("smoke"), student_url=URL)
+    for again in (by, served.connect(config, tmp_path / "student.sqlite", replay=True)):
+        assert {(r.text, r.status) for r in ask(again)} == {("fine", "ok")}  # what the probe found is in the store
+    assert by.app.state.accounts.requests == 6
+
+
+def test_a_failure_that_only_mentions_a_system_changes_no_prompt(tmp_path: Path) -> None:
+    roles = []
+
+    def answer(messages: Any, **options: Any) -> Any:
+        roles.append(messages[0]["role"])
+        broken = "Say 0." in messages[-1]["content"]
+        return (400, {"error": {"message": "the operating system is out of memory"}}) if broken else "fine"
+
+    assert [r.status for r in ask(client(tmp_path, answer))] == ["failed", *["ok"] * 4]
+    assert set(roles) == {"system"}
+
+
+def test_headers_that_the_environment_adds_go_to_the_teacher_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-gateway: s3cret\nAuthorization: Bearer s3cret")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    inner, seen = app.create_app(lambda messages, **options: "fine"), []
+
+    async def listening(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(dict(scope["headers"]))
+        await inner(scope, receive, send)
+
+    ambient = {b"x-gateway", b"openai-organization", b"openai-project"}
+    config = dataclasses.replace(preset("smoke"), student_url=URL)
+    ask(served.connect(config, tmp_path / "student.sqlite", app=listening))
+    assert {headers[b"authorization"] for headers in seen} == {b"Bearer none-needed"}
+    assert not any(ambient & headers.keys() for headers in seen)
+    seen.clear()
+    teacher = ChatClient(config.api, tmp_path / "calls.sqlite", app=listening)
+    teacher.map([ChatRequest([{"role": "user", "content": "a"}])])
+    assert ambient <= seen[0].keys()
 
 
 def test_what_is_the_students_own_mistake_counts_and_what_is_the_servers_does_not(tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lionkit.config import ApiConfig
 from lionkit.errors import ConfigError
 from lionkit.records import Status
+
+Cause = Literal["", "key", "model", "empty", "system role"]
+"""What a failure came from, where somebody acts on it: a refused key or model, an empty reply, a chat template that
+knows no system role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Completion:
     error: str
     call_id: str
     model: str
+    cause: Cause = ""
 
 
 @dataclass

@@ -49,11 +49,15 @@ DRAIN = 10.0
 
 class ChatClient:
     """Calls to one endpoint, with one store. `app` is a server in this process (ASGI) to reach instead of the network;
-    `replay` answers from the store only. Use it from any number of threads, cells and event loops.
+    `replay` answers from the store only. Without `ambient`, the OPENAI_* variables that the SDK makes headers of stay
+    here. Use it from any number of threads, cells and event loops.
     """
 
-    def __init__(self, config: ApiConfig, store: str | Path, *, app: Any = None, replay: bool = False) -> None:
+    def __init__(
+        self, config: ApiConfig, store: str | Path, *, app: Any = None, replay: bool = False, ambient: bool = True
+    ) -> None:
         self.config, self.store, self.app, self.replay = config, Path(store), app, replay
+        self.ambient = ambient
         self._pacer = Pacer(config.requests_per_minute, config.tokens_per_minute)
         self._seats = threading.Semaphore(config.concurrency)
         self._habits: dict[str, dict[str, str | None]] = {}
@@ -68,11 +72,8 @@ class ChatClient:
         A row's own problem is its status. Raises StageStopped for what no other row could escape (key, quota, model,
         URL, budget, disk) and for a call that a replay does not have; what had arrived is stored.
         """
-        url, keys, calls = endpoint(self.config), list[str](), dict[str, Call]()
-        for request in requests:
-            model = request.model or self.config.model
-            keys.append(call_key(request, url, model))
-            calls[keys[-1]] = Call(keys[-1], request, model)
+        asked = self._calls(requests)
+        calls = {call.key: call for call in asked}
         with Store(self.store, read_only=self.replay) as store:
             done = store.find(calls)
             missing = [call for key, call in calls.items() if key not in done]
@@ -81,7 +82,17 @@ class ChatClient:
                 raise StageStopped(f"{problem}: replay asks nobody, so run live with the settings of the recorded run")
             if missing:
                 done |= self._ask(missing, store, progress, self.config.batch if batch is None else batch)
-        return [done[key] for key in keys]
+        return [done[call.key] for call in asked]
+
+    def stored(self, requests: Sequence[ChatRequest]) -> bool:
+        """Whether the store has the replies to all of them."""
+        keys = {call.key for call in self._calls(requests)}
+        with Store(self.store, read_only=self.replay) as store:
+            return len(store.find(keys)) == len(keys)
+
+    def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
+        url, own = endpoint(self.config), self.config.model
+        return [Call(call_key(r, url, r.model or own), r, r.model or own) for r in requests]
 
     def spent(self) -> Usage:
         """All the tokens this store's run has paid for, lost attempts included."""
@@ -111,29 +122,33 @@ class ChatClient:
         if aloud:
             batched = "; as a batch, up to a day: stop and run again whenever you like" if batch else ""
             print(f"{label}: about to make {expected}{batched}")
-        with (
-            Progress(len(calls), label, "replies", shown=progress is not False) as bar,
-            concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread,
-        ):
-            future = thread.submit(lambda: asyncio.run(run(stage, connect(config, key.value, self.app))))
-            try:
-                self._watch(future, stage, bar)
-            except KeyboardInterrupt:
-                _drain(future, stage)
-                self._watch(future, stage, bar)
-                kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored in {store.path}"
-                raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
-        future.result()
-        bill = Bill(label, stage.expected, priced(len(stage.done) - stage.failed, stage.paid, config, "actual"))
-        with contextlib.suppress(LionkitError):  # a store that cannot be written is the stage's problem already
-            store.add_bill(label, bill.actual.calls, bill.expected.basis, bill.expected.usage, stage.paid)
+        try:
+            with (
+                Progress(len(calls), label, "replies", shown=progress is not False) as bar,
+                concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread,
+            ):
+                future = thread.submit(
+                    lambda: asyncio.run(run(stage, connect(config, key.value, self.app, self.ambient)))
+                )
+                try:
+                    self._watch(future, stage, bar)
+                except KeyboardInterrupt:
+                    _drain(future, stage)
+                    self._watch(future, stage, bar)
+                    kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored in {store.path}"
+                    raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
+            future.result()
+        finally:
+            bill = Bill(label, stage.expected, priced(len(stage.done) - stage.failed, stage.paid, config, "actual"))
+            with contextlib.suppress(LionkitError):  # a store that cannot be written is the stage's problem already
+                store.add_bill(label, bill.actual.calls, bill.expected.basis, bill.expected.usage, stage.paid)
         if aloud:
             print(bill)
         if stage.problem:
-            if "refuses the key" in stage.problem:
+            if stage.cause == "key":
                 key.value = ""  # one that was typed is asked for again
             kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored, run again to go on"
-            raise StageStopped(f"{stage.problem}; {kept}")
+            raise StageStopped(f"{stage.problem}; {kept}", stage.cause)
         return stage.done
 
     def _watch(self, future: concurrent.futures.Future[None], stage: Stage, bar: Progress) -> None:

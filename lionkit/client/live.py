@@ -20,7 +20,7 @@ from typing import Any, cast
 import openai
 
 from lionkit.client import batch
-from lionkit.client.calls import Call, Completion, Estimate, Usage, bound
+from lionkit.client.calls import Call, Cause, Completion, Estimate, Usage, bound
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.client.wire import NOTHING, Outcome, attempt, body_of
@@ -65,12 +65,15 @@ class Stage:
     failed: int = 0
     paid: Usage = NOTHING
     problem: str = ""
+    cause: Cause = ""
+    """That of the problem."""
     halted: asyncio.Event = field(default_factory=asyncio.Event)
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[None] | None = None
 
-    def halt(self, problem: str) -> None:
-        self.problem = self.problem or self.hide(problem)
+    def halt(self, problem: str, cause: Cause = "") -> None:
+        if not self.problem:
+            self.problem, self.cause = self.hide(problem), cause
         self.halted.set()
 
     async def rest(self, seconds: float) -> None:
@@ -107,7 +110,7 @@ class Stage:
             self.done[call.key] = reply
             return None
         if outcome.kind == "stop":
-            self.halt(outcome.error)
+            self.halt(outcome.error, outcome.cause)
             return None
         if outcome.kind == "adapt":
             other = "max_completion_tokens" if outcome.text == "max_tokens" else None
@@ -141,7 +144,8 @@ class Stage:
             return None
         if spent or outcome.kind == "failed":
             self.failed += 1
-            self.done[call.key] = Completion("failed", "", NOTHING, False, self.hide(error), call.key, call.model)
+            told = (self.hide(error), call.key, call.model, outcome.cause)
+            self.done[call.key] = Completion("failed", "", NOTHING, False, *told)
             return None
         if outcome.wait:
             self.pacer.pause(outcome.wait)  # for everybody, this call included
@@ -215,6 +219,7 @@ async def _attempt(stage: Stage, client: openai.AsyncOpenAI, call: Call) -> floa
             stage.seats.release()
     except asyncio.CancelledError:
         stage.store.release(call.key, most)  # nobody knows whether it was billed
+        stage.paid += most
         raise
     stage.pacer.heed(outcome.headers)
     stage.pacer.settle(tokens - (most if outcome.paid is None else outcome.paid).total_tokens)

@@ -9,6 +9,7 @@ nobody knows whether they were billed. Holds no API key; not meant for network f
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -222,7 +223,8 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             problem, remedy = str(error), "see that the folder can be written and the file is a call store"
-            if "full" in problem or "No space" in problem:
+            refused = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            if refused or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
                 problem, remedy = "the disk is full", "free some space and run again; what was stored is whole"
             raise LionkitError(f"call store {self.path}: {problem}: {remedy}") from None
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import functools
 import json
 import re
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +19,7 @@ from typing import Any
 import httpx2
 import openai
 
-from lionkit.client.calls import ChatRequest, Usage
+from lionkit.client.calls import Cause, ChatRequest, Usage
 from lionkit.client.pacing import seconds
 from lionkit.config import ApiConfig, endpoint
 
@@ -48,6 +46,12 @@ _NO_MODEL = re.compile(
     r"|not.found.{0,20} model|no endpoints found",
     re.I | re.S,
 )
+_NO_SYSTEM = re.compile(
+    r"system.?(role|message|prompt)s?.{0,40}(not|un).{0,12}(support|allow|permit|accept)"
+    r"|(not|un|n't).{0,12}support.{0,40}system.?(role|message|prompt)"
+    r"|only user and (assistant|model) roles|roles must alternate",
+    re.I | re.S,
+)
 _SOON = re.compile(r"(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)", re.I)
 _SECRET = re.compile(
     r"\b\w?(sk|pk|key|hf|xai|nvapi)[-_][\w*.\-]{4,}|\bAIza\S+|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*", re.I
@@ -68,6 +72,7 @@ class Outcome:
     headers: Mapping[str, str] = field(default_factory=dict)
     replied: bool = False
     """Whether a model is known to be behind it."""
+    cause: Cause = ""
 
 
 def body_of(request: ChatRequest, model: str, habits: Mapping[str, str | None]) -> dict[str, Any]:
@@ -77,19 +82,21 @@ def body_of(request: ChatRequest, model: str, habits: Mapping[str, str | None]) 
     return {"model": model, "messages": request.messages, **{n: v for n, v in named.items() if n is not None}}
 
 
-def connect(config: ApiConfig, key: str, app: Any) -> openai.AsyncOpenAI:
-    """A client for one event loop. The SDK's own retries are off: attempts are counted once, here."""
+def connect(config: ApiConfig, key: str, app: Any, ambient: bool = True) -> openai.AsyncOpenAI:
+    """A client for one event loop. The SDK's own retries are off: attempts are counted once, here.
+
+    The SDK takes OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS from the environment; without `ambient`
+    they are not sent.
+    """
     limits = httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
     transport = None if app is None else httpx2.ASGITransport(app=app)
-    http = openai.DefaultAsyncHttpx2Client(limits=limits, transport=transport, verify=_certificates())
+    http = openai.DefaultAsyncHttpx2Client(limits=limits, transport=transport)
     timeout = httpx2.Timeout(config.timeout, connect=min(config.timeout, LONGEST_CONNECT))
-    return openai.AsyncOpenAI(api_key=key, base_url=endpoint(config), max_retries=0, timeout=timeout, http_client=http)
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """The trusted certificates, read once: it takes 40 ms."""
-    return httpx2.create_ssl_context()
+    made = openai.AsyncOpenAI(api_key=key, base_url=endpoint(config), max_retries=0, timeout=timeout, http_client=http)
+    if not ambient:
+        made.organization = made.project = None
+        made._custom_headers = {}  # no argument takes away what the variable names
+    return made
 
 
 async def attempt(client: openai.AsyncOpenAI, body: dict[str, Any], config: ApiConfig, slot: str) -> Outcome:
@@ -133,18 +140,19 @@ def read_reply(reply: Any, headers: Mapping[str, str], sent: Mapping[str, Any], 
     except (KeyError, IndexError, TypeError, AttributeError):
         return Outcome("retry", error="the reply has no choices, or none that can be read", paid=None, headers=headers)
     kind, text, error = "ok", _answer(text), ""
+    cause: Cause = ""
     if finish.startswith("content_filter"):
         kind, error = "filtered", "the endpoint's content filter ended the reply"
     elif refusal:
         kind, text, error = "refused", "", f"the model refused: {_plain(str(refusal))}"
     elif finish in BROKEN or choice.get("error"):
-        kind, error = "retry", f"the endpoint broke the reply off ({finish}) {_said(_fields(choice))}"
+        kind, error = "retry", f"the endpoint broke the reply off ({finish}) {message_of(choice.get('error'))}"
     elif finish in CUT:
         where = "in its answer" if text.strip() else "before its answer began (reasoning took it all)"
         kind, error = "truncated", f"cut at the token limit {where}: raise max_tokens"
     elif not text.strip():
-        kind, error = "retry", "the reply is empty"
-    return Outcome(kind, text, error, paid, headers=headers, replied=True)
+        kind, error, cause = "retry", "the reply is empty", "empty"
+    return Outcome(kind, text, error, paid, headers=headers, replied=True, cause=cause)
 
 
 def _answer(text: str) -> str:
@@ -175,11 +183,12 @@ def _fields(error: Any) -> dict[str, Any]:
     """An error's fields, whatever it is wrapped in: a list (Gemini), `error` within `error`, a text, a page."""
     while isinstance(error, list) and error or isinstance(error, dict) and error.get("error"):
         error = error[0] if isinstance(error, list) else error["error"]
-    return error if isinstance(error, dict) else {"message": error or ""}
+    return error if isinstance(error, dict) else {"message": error} if error else {}
 
 
-def _said(fields: Mapping[str, Any]) -> str:
+def message_of(error: Any) -> str:
     """Its message, else FastAPI's `detail`, else all of it; without keys, and without tags of a proxy's page."""
+    fields = _fields(error)
     return _plain(_SECRET.sub("[key]", str(fields.get("message") or fields.get("detail") or fields or "")))[:300]
 
 
@@ -194,17 +203,19 @@ def read_error(
 ) -> Outcome:
     """The meaning of an HTTP error: what to do, and for whom."""
     error = _fields(error)
-    said, code = _said(error), f"{error.get('code') or ''} {error.get('type') or ''}"
+    said, code = message_of(error), f"{error.get('code') or ''} {error.get('type') or ''}"
     all_of_it, wait = f"{code} {said} {error.get('innererror') or ''}", retry_after(headers)
     if wait is None and (soon := _SOON.search(said)):
         wait = min(seconds(soon[1]), LONGEST_WAIT)
     model, url = sent.get("model"), endpoint(config)
     if status in (400, 403, 404) and _NO_MODEL.search(all_of_it):
-        return Outcome("stop", error=f"{url} has no model {model!r} for this account: name one that it lists")
+        said = f"{url} has no model {model!r} for this account: name one that it lists"
+        return Outcome("stop", error=said, cause="model")
     if status in (400, 403) and _FILTER.search(all_of_it):
         return Outcome("filtered", error=f"the endpoint's content filter refused the prompt: {said}")
     if status in (401, 403) or (status == 400 and _NO_KEY.search(said)):
-        return Outcome("stop", error=f"{url} refuses the key ({status}): check the one in {config.api_key_env}")
+        said = f"{url} refuses the key ({status}): check the one in {config.api_key_env}"
+        return Outcome("stop", error=said, cause="key")
     # Gemini words its limit per minute like a used-up quota, but says when it ends
     poor = _NO_MONEY.search(code) or (wait is None and _NO_MONEY.search(said))
     if status == 402 or (status in (400, 429) and poor):
@@ -225,17 +236,22 @@ def read_error(
             refused = refused or _SCHEMA.search(said)
         if name in sent and refused:
             return Outcome("adapt", text=name, error=f"{model} does not take {name}: {said}")
-    return Outcome("failed", error=f"the endpoint refused the request ({status}): {said}")
+    cause: Cause = "system role" if _NO_SYSTEM.search(said) else ""
+    error = f"the endpoint refused the request ({status}): {said}".rstrip(": ")
+    return Outcome("failed", error=error, cause=cause)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait as the headers say, at most `LONGEST_WAIT`; None where they do not say."""
-    milliseconds, wait = headers.get("retry-after-ms"), headers.get("retry-after", "")
-    try:
-        told = float(milliseconds) / 1000 if milliseconds else float(wait)
-    except ValueError:
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        told = headers.get(name, "")
         try:
-            told = email.utils.parsedate_to_datetime(wait).timestamp() - time.time()
+            wait = float(told) / unit
         except ValueError:
-            return None
-    return None if told != told else min(max(told, 0.0), LONGEST_WAIT)
+            try:
+                wait = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
+            except (ValueError, OverflowError):
+                continue
+        if wait == wait:
+            return min(max(wait, 0.0), LONGEST_WAIT)
+    return None
