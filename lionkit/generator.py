@@ -155,9 +155,7 @@ def _line(kind: Kind, size: int, seeds: Sequence[Instruction], children: int | N
     return _Line(kind, size, order, children or 2 * math.ceil(size / max(1, len(order))), attempts)
 
 
-def _judge(
-    completion: Completion, line: _Line, seed: Instruction, index: NoveltyIndex, known: set[str]
-) -> Candidate:
+def _judge(completion: Completion, line: _Line, seed: Instruction, index: NoveltyIndex, known: set[str]) -> Candidate:
     """The candidate that one reply makes, with the first rule it breaks: the call's, the text's, the pool's. `known`
     are the texts of the index: the same text again is a duplicate at every threshold.
     """

@@ -2,8 +2,9 @@
 
 The wording lives in the `.txt` files beside this one. Whatever comes from a model or a user is placed
 between fences whose name contains a digest of the fenced texts: the same pair always gives the same prompt
-(so a stored reply is found again), and a text that held the end of its own fence would hold a digest of itself. Chat templates' own
-tokens in such texts are broken, since a local server's tokenizer would take them for the real ones.
+(so a stored reply is found again), and a text that held the end of its own fence would hold a digest of itself.
+Chat templates' own tokens in such texts are broken, since a local server's tokenizer would take them for the real
+ones.
 """
 
 from __future__ import annotations
