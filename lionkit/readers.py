@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lionkit.errors import DataError
+from lionkit.errors import DataError, first_line
 from lionkit.records import Instruction
 
 Row = tuple[int, Any]
@@ -235,7 +235,7 @@ def _parquet(path: str | Path, raw: bytes) -> Iterator[Row]:
     try:
         rows = pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise DataError(path, None, f"not readable as Parquet: {(str(error) or repr(error)).splitlines()[0]}") from None
+        raise DataError(path, None, f"not readable as Parquet: {first_line(error)}") from None
     return enumerate(rows, start=1)
 
 
@@ -250,7 +250,7 @@ def _dataset(path: str | Path) -> Iterator[Row]:
         loaded = datasets.load_from_disk(str(path)) if here else datasets.load_dataset(str(path))
     except Exception as error:  # the library raises its own, the hub's and the network's errors alike
         what = "not a folder that datasets wrote" if here else "no such file, nor a hub data set within reach"
-        raise DataError(path, None, f"{what}: {(str(error) or repr(error)).splitlines()[0]:.200}") from None
+        raise DataError(path, None, f"{what}: {first_line(error)}") from None
     if isinstance(loaded, dict):
         loaded = loaded.get("train") or next(iter(loaded.values()))
     return enumerate(loaded.to_list(), start=1)  # row by row takes three times as long

@@ -254,7 +254,7 @@ def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert [i.output for i in read_instructions("owner/name")] == ["fig", "1 2 3"]
-    with pytest.raises(DataError, match="owner/missing: no such file, nor a hub data set within reach: no route"):
+    with pytest.raises(DataError, match="owner/missing: no such file, nor a hub data set within reach: no route$"):
         read_instructions("owner/missing")
     for path in ("missing.json", "folder/missing.json", "/abs/missing", "a/b/c"):
         with pytest.raises(DataError):
