@@ -72,9 +72,9 @@ def paired_gaps(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return one.merge(two, on="id")
 
 
-def sides_by_tau(table: pd.DataFrame, tau: float = 1.0, reach: float = 1.0) -> pd.DataFrame:
-    """What moving tau would do, in steps of 0.1: columns tau, share (of decided pairs that change sides), low, high."""
-    steps = np.arange(-round(10 * reach), round(10 * reach) + 1) / 10
+def sides_by_tau(table: pd.DataFrame, tau: float = 1.0) -> pd.DataFrame:
+    """What moving tau by up to 1 does, in tenths. Columns: tau, share (of decided pairs changing sides), low, high."""
+    steps = np.arange(-10, 11) / 10
     rows = [(round(tau + step, 6), *_sides(table["gap"].dropna(), tau, step)[1:4]) for step in steps]
     return pd.DataFrame(rows, columns=["tau", "share", "low", "high"])
 

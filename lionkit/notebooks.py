@@ -27,9 +27,9 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def find(folder: Path | None = None) -> list[Path]:
-    """The ordered notebooks: every `NN_name.ipynb` of the folder."""
-    folder = folder or PROJECT / "notebooks"
+def find() -> list[Path]:
+    """The repository's notebooks in order: every `NN_name.ipynb`."""
+    folder = PROJECT / "notebooks"
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not found:
         raise LionkitError(f"no notebooks in {shown(folder)}: run this from a clone of the repository")
