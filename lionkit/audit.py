@@ -43,16 +43,6 @@ def audit(table: pd.DataFrame, tau: float = 1.0, other: pd.DataFrame | None = No
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n", "reading"])
 
 
-def score_distribution(table: pd.DataFrame) -> pd.DataFrame:
-    """Scores given, all orders: columns score (1 to 10, halves), teacher, student (counts), nearest half counting."""
-    halves = np.arange(2, 21)
-    counts = {}
-    for role in ("teacher", "student"):
-        given = table[[name for name in SEATS if name.endswith(role)]].to_numpy().ravel()
-        counts[role] = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
-    return pd.DataFrame({"score": halves / 2, **counts})
-
-
 def seat_advantage(table: pd.DataFrame) -> pd.Series:
     """Points by which the first seat is favoured, a value for each pair scored in both orders, in [-9, 9]."""
     both = table.dropna(subset=SEATS)
