@@ -17,7 +17,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,26 +50,23 @@ def read_instructions(path: str | Path) -> list[Instruction]:
     `pools.deduplicate` count and part them. A repeated id gets a number behind it.
     """
     items: list[Instruction] = []
-    seen: set[str] = set()
+    numbers: dict[str, int] = {}  # the ids there are, and the last number put behind each
     for line, row in read_rows(path):
         for item in _instructions(path, line, row):
-            count, name = 1, item.id
-            while name in seen:
-                count, name = count + 1, f"{item.id}-{count + 1}"
-            seen.add(name)
-            items.append(item if count == 1 else dataclasses.replace(item, id=name))
+            name = item.id
+            while name in numbers:
+                numbers[item.id] += 1
+                name = f"{item.id}-{numbers[item.id]}"
+            numbers[name] = 1
+            items.append(item if name == item.id else dataclasses.replace(item, id=name))
     if not items:
         raise DataError(path, None, "there are no instructions in it")
     return items
 
 
-def set_aside_unanswered(instructions: Iterable[Instruction]) -> tuple[list[Instruction], list[Instruction]]:
+def set_aside_unanswered(instructions: Sequence[Instruction]) -> tuple[list[Instruction], list[Instruction]]:
     """(with an output, without): the latter must never be trained on as if empty were the answer."""
-    answered: list[Instruction] = []
-    unanswered: list[Instruction] = []
-    for item in instructions:
-        (answered if item.output else unanswered).append(item)
-    return answered, unanswered
+    return [item for item in instructions if item.output], [item for item in instructions if not item.output]
 
 
 def _instructions(path: str | Path, line: int, row: Any) -> Iterator[Instruction]:
@@ -114,6 +111,8 @@ def _own(path: str | Path, line: int, row: dict[str, Any]) -> Instruction:
     values = {**row, "iteration": int(number)}
     if wrong := next((k for k, v in values.items() if k != "iteration" and not isinstance(v, str)), None):
         raise DataError(path, line, f"{wrong} is {_kind(values[wrong])}, expected text")
+    if not row["instruction"].strip():
+        raise DataError(path, line, "instruction is empty")
     for key, value in values.items():
         _whole(path, line, key, str(value))
     return Instruction(**values)

@@ -218,6 +218,16 @@ def test_empty_outputs_and_duplicates_are_kept_and_counted(tmp_path: Path) -> No
     assert (len(answered), [i.instruction for i in unanswered]) == (3, ["Blank."])
 
 
+def test_repeated_ids_are_numbered_past_those_that_are_there_and_quickly(tmp_path: Path) -> None:
+    rows = [{"instruction": str(n), "id": name} for n, name in enumerate(["a", "a-2", "a", "a", "a-2", "b"])]
+    items = read_instructions(written(tmp_path, json.dumps(rows)))
+    assert [i.id for i in items] == ["a", "a-2", "a-3", "a-4", "a-2-2", "b"]
+    path = written(tmp_path, "".join('{"id": "same", "instruction": "x"}\n' for _ in range(50_000)))
+    started = time.process_time()
+    assert read_instructions(path)[-1].id == "same-50000"
+    assert time.process_time() - started < 2
+
+
 def test_a_suffix_in_capitals_is_the_same_suffix(tmp_path: Path) -> None:
     assert texts(written(tmp_path, "instruction,output\na,b\n", "X.CSV")) == [("a", "", "b")]
 
@@ -236,9 +246,11 @@ def test_own_records_come_back_equal(tmp_path: Path) -> None:
     pool = [Instruction(" kept as is ", "N/A", "None", source="hard", parent="p", iteration=2), Instruction("b")]
     write_jsonl(tmp_path / "cache.jsonl", pool)
     assert read_instructions(tmp_path / "cache.jsonl") == pool
+    own = json.loads((tmp_path / "cache.jsonl").read_text().splitlines()[0])
     for wrong in ("two", float("inf"), None, -1, 1.5, 10_001, True, "9" * 5000, []):
-        broken = {**json.loads((tmp_path / "cache.jsonl").read_text().splitlines()[0]), "iteration": wrong}
-        assert problem(tmp_path, json.dumps(broken)).line == 1
+        assert problem(tmp_path, json.dumps({**own, "iteration": wrong})).line == 1
+    for empty in ("", " \n"):
+        assert problem(tmp_path, json.dumps({**own, "instruction": empty})).problem == "instruction is empty"
 
 
 def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
