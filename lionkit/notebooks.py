@@ -36,8 +36,11 @@ def find() -> list[Path]:
     return found
 
 
-def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) -> Path:
-    """Run one notebook; its executed copy and HTML page go to `out`. A cell's error becomes a LionkitError."""
+def execute(path: Path, out: Path, *, title: str = "") -> Path:
+    """Run one notebook; its executed copy and HTML page go to `out`. A cell's error becomes a LionkitError.
+
+    A cell may take as long as it needs: training does.
+    """
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
     print(f"── {title or path.stem}", flush=True)
@@ -45,7 +48,7 @@ def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) ->
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         [str(Path(sys.prefix, "share", "jupyter")), os.environ.get("JUPYTER_PATH", "")]
     )
-    client = _Relay(notebook, timeout=timeout, kernel_name="python3", store_widget_state=False,
+    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False,
                     extra_arguments=["--log-level=ERROR"],  # or each kernel warns that its loopback is not encrypted
                     resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
     problem = ""

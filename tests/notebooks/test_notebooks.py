@@ -143,6 +143,13 @@ def test_exercises_can_be_solved_and_can_fail(name: str, capsys: pytest.CaptureF
     assert any(f"exercises.{name}(" in path.read_text() for path in PATHS)
 
 
+def test_a_cell_may_take_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int | None] = []
+    monkeypatch.setattr(notebooks._Relay, "execute", lambda client: limits.append(client.timeout))
+    notebooks.execute(PATHS[0], tmp_path)
+    assert limits == [None]
+
+
 def test_out_of_order_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIONKIT_PRESET", "smoke")
     path = next(p for p in PATHS if p.stem.startswith("04"))
