@@ -71,12 +71,14 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
 
 
 def to_html(notebook: Any, title: str) -> str:
-    """The notebook as one page that needs no network: plots are inside it, widgets are replaced by their text."""
+    """The notebook as one page that needs no network and no other file than the other pages: plots are inside it,
+    widgets are replaced by their text, links to code by its name."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
     page = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+    page = re.sub(r'<a href="[\w/]+\.py">(.*?)</a>', r"\1", page)
     return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', page)  # from page to page
 
 

@@ -133,6 +133,14 @@ def test_links_lead_somewhere() -> None:
             assert target.startswith("https://arxiv.org/") or (path.parent / target).is_file(), (path.name, target)
 
 
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_a_pages_links_lead_to_pages(path: Path) -> None:
+    page = notebooks.to_html(nbformat.read(path, as_version=4), path.stem)
+    linked = re.findall(r'href="(?!#|https://)([^"]*)"', page)
+    assert set(linked) <= {f"{name}.html" for name in NAMES}
+    assert "<code>solutions/solutions.py</code>" in page
+
+
 @pytest.mark.parametrize("name", [n for n in dir(EXERCISES) if n.startswith("check_")])
 def test_exercises_can_be_solved_and_can_fail(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     check = getattr(EXERCISES, name)
