@@ -55,7 +55,7 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     try:
         client.execute()
     except CellExecutionError as error:
-        problem = _error_line(error)
+        problem = ANSI.sub("", f"{error.ename}: {error.evalue}").splitlines()[0]
     except DeadKernelError:
         problem = "the kernel died (out of memory?)"
     finally:
@@ -135,8 +135,3 @@ class _Relay(NotebookClient):
         if self._open:
             print(flush=True)
             self._open = False
-
-
-def _error_line(error: CellExecutionError) -> str:
-    text = ANSI.sub("", f"{error.ename}: {error.evalue}")
-    return text.strip().splitlines()[0] if text.strip() else "a cell failed"
