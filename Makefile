@@ -21,9 +21,10 @@ lab: $(STAMP)
 check: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# Runs the notebooks and takes the outputs of that run into the repository.
-notebooks: run
-	@$(BIN)/python -m lionkit adopt
+# Runs the notebooks offline and takes the outputs of that run into the repository.
+notebooks: $(STAMP)
+	@LIONKIT_MODE=offline LIONKIT_RUN=demo LIONKIT_RUNS=$(CURDIR)/runs $(BIN)/python -m lionkit notebooks
+	@cp runs/demo/notebooks/*.ipynb notebooks/
 
 clean:
 	rm -rf $(VENV) build *.egg-info

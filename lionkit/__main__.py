@@ -69,22 +69,6 @@ def notebooks(name: Name = "") -> None:
 
 
 @app.command()
-def adopt(name: Name = "") -> None:
-    """For maintainers: take the outputs of a run's executed notebooks into the repository's notebooks."""
-    import nbformat
-
-    from lionkit import notebooks
-    from lionkit.records import write_text
-    from lionkit.run import open_run
-
-    executed = open_run(name, new=False).path / "notebooks"
-    for path in notebooks.find():
-        notebook = nbformat.read(executed / path.name, as_version=4)
-        notebooks.clean(notebook)
-        write_text(path, nbformat.writes(notebook) + "\n")
-
-
-@app.command()
 def status(name: Name = "") -> None:
     """Show which stages of a run are done, the iterations so far, and what the calls cost against what was expected."""
     from lionkit import loop

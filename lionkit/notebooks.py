@@ -2,7 +2,7 @@
 
 Each notebook runs in its own kernel, in order, on the run that the environment names; the executed copy and its
 HTML page go to `<run>/notebooks/`. Progress lines and printed text of the running cell are shown as they
-come. `clean` makes a copy fit to be committed: no widget state, no timings, no machine's paths.
+come. `clean` makes a copy fit to be committed: no timings, no warnings, no ids of this run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def find() -> list[Path]:
 def execute(path: Path, out: Path, *, title: str = "") -> Path:
     """Run one notebook; its executed copy and HTML page go to `out`. A cell's error becomes a LionkitError.
 
-    A cell may take as long as it needs: training does.
+    A cell may take as long as it needs: training does. The copy is `clean`, unless a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
@@ -66,6 +66,8 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     if problem:
         raise LionkitError(f"{path.name} stopped: {problem} (its outputs are in {shown(out / path.name)})")
     write_text(out / f"{path.stem}.html", to_html(notebook, path.stem))
+    clean(notebook)
+    write_text(out / path.name, nbformat.writes(notebook) + "\n")
     print(f"   {path.stem} done in {time.monotonic() - started:.0f} s", flush=True)
     return out / path.name
 
@@ -92,7 +94,6 @@ def strip_widgets(notebook: Any) -> None:
 
 def clean(notebook: Any) -> None:
     """Make an executed notebook fit to be committed, in place: nothing that changes from run to run."""
-    strip_widgets(notebook)
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}  # fmt: skip
     for index, cell in enumerate(notebook.cells):
