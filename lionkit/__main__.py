@@ -104,7 +104,9 @@ def plan(
     opened = open_run(name)
     config, student = opened.config, opened.config.student
     print("\nCalls (a rough guide; stored replies are not asked again):")
-    print(plan.calls(config).to_string(index=False, na_rep="-"))
+    calls = plan.calls(config)
+    calls.loc[len(calls)] = ["total", *(calls[name].sum(min_count=1) for name in calls.columns[1:])]
+    print(calls.to_string(index=False, na_rep="-"))
     place = device or plan.here()
     room = int(gib * 2**30) or plan.room(place)
     print(f"\nMemory on {place} to train {student.model}, batch {student.batch_size}, length {student.max_length}:")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lionkit.__main__ import table
+from lionkit.__main__ import plan, table
 from lionkit.run import open_run
 
 
@@ -53,6 +53,19 @@ def test_status_of_a_new_run(tmp_path: Path) -> None:
     assert out.returncode == 0
     assert "offline mode" in out.stdout
     assert "iteration 1: nothing yet" in out.stdout
+
+
+@pytest.mark.parametrize(("price", "dollars"), [(None, "-"), ((1.0, 2.0), "0.9")])
+def test_a_plan_ends_its_calls_with_their_total(
+    price: tuple[float, float] | None, dollars: str, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_run("r", preset="smoke", student={"model": str(tiny_model)}, api={"price_per_million": price})
+    plan("r", device="cpu", gib=8.0)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = rows.index(["role", "calls", "prompt_tokens", "reply_tokens", "dollars"]) + 1
+    roles, total = rows[start : start + 3], rows[start + 3]
+    assert total[:4] == ["total", *(str(sum(int(row[column]) for row in roles)) for column in (1, 2, 3))]
+    assert total[4].startswith(dollars)
 
 
 def test_table_is_aligned_and_shows_what_is_unscored() -> None:
