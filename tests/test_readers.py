@@ -69,7 +69,6 @@ def test_csv_tsv_and_parquet(tmp_path: Path) -> None:
     table = 'instruction,input,output\r\nName a fruit.,,fig\r\n"Sort.","3 1 2",1 2 3\r\n'
     assert texts(written(tmp_path, "\ufeff" + table, "a.csv")) == EXPECTED
     assert texts(written(tmp_path, table.replace(",", "\t"), "a.tsv")) == EXPECTED
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
@@ -78,7 +77,6 @@ def test_csv_tsv_and_parquet(tmp_path: Path) -> None:
 
 def test_a_table_with_a_missing_cell_names_its_row(tmp_path: Path) -> None:
     """The fault: "missing or NaN cell" of a data frame, which Parquet keeps as null."""
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import pandas as pd
 
     for output in (["fig", float("nan")], [1.5, float("nan")]):
