@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -111,6 +112,14 @@ def test_dependencies_are_pinned_and_data_files_are_packaged() -> None:
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
     data = {f"*{p.suffix}" for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
     assert data <= set(patterns)
+
+
+def test_tests_take_no_settings_from_the_shell() -> None:
+    shell = {"LIONKIT_RUN": "other", "LIONKIT_MODE": "live", "LIONKIT_MODEL": "m", "LIONKIT_PRESET": "paper",
+             "LIONKIT_STUDENT_KEY": "k", "OPENAI_API_KEY": "k"}  # fmt: skip
+    asked = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_run.py", "-k", "says_the_mode or replay"]
+    out = subprocess.run(asked, cwd=ROOT, env={**os.environ, **shell}, capture_output=True, text=True)
+    assert out.stdout.splitlines()[-1].startswith("2 passed"), out.stdout
 
 
 def test_too_old_a_python_is_one_line(tmp_path: Path) -> None:

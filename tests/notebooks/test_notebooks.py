@@ -42,8 +42,6 @@ def executed(student_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIONKIT_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("LIONKIT_PRESET", "smoke")
-        patch.delenv("OPENAI_API_KEY", raising=False)
-        patch.delenv("OPENAI_BASE_URL", raising=False)
         run = open_run("demo")
         out = run.path / "notebooks"
         copies = {path.stem: notebooks.execute(path, out) for path in PATHS}
