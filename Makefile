@@ -16,7 +16,8 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest tests
 
 lab: $(STAMP)
-	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' $(ROOT_OK) notebooks/00_start_here.ipynb
+	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' \
+		--LabApp.default_url=/lab/tree/00_start_here.ipynb $(ROOT_OK) notebooks
 
 check: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
