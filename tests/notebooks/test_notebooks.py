@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
 from lionkit import loop, notebooks
@@ -151,8 +152,15 @@ def test_exercises_can_be_solved_and_can_fail(name: str, capsys: pytest.CaptureF
     assert check(getattr(SOLUTIONS, name.removeprefix("check_")))
     assert not check(lambda *arguments: None)
     assert not check(lambda *arguments: "wrong")
+    for array in (np.zeros((2, 2)), [np.zeros((2, 2))] * 6):
+        assert not check(lambda *arguments, array=array: array)
     assert "correct" in capsys.readouterr().out
     assert any(f"exercises.{name}(" in path.read_text() for path in PATHS)
+
+
+def test_a_right_answer_may_be_an_array() -> None:
+    assert EXERCISES.check_labels_for(lambda *arguments: np.array(SOLUTIONS.labels_for(*arguments)))
+    assert EXERCISES.check_mean_loss(lambda *arguments: np.array(SOLUTIONS.mean_loss(*arguments)))
 
 
 def test_out_of_order_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
