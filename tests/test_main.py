@@ -55,9 +55,9 @@ def test_status_of_a_new_run(tmp_path: Path) -> None:
     assert "iteration 1: nothing yet" in out.stdout
 
 
-@pytest.mark.parametrize(("price", "dollars"), [(None, "-"), ((1.0, 2.0), "0.9")])
+@pytest.mark.parametrize("price", [None, (1.0, 2.0)])
 def test_a_plan_ends_its_calls_with_their_total(
-    price: tuple[float, float] | None, dollars: str, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+    price: tuple[float, float] | None, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     open_run("r", preset="smoke", student={"model": str(tiny_model)}, api={"price_per_million": price})
     plan("r", device="cpu", gib=8.0)
@@ -65,7 +65,7 @@ def test_a_plan_ends_its_calls_with_their_total(
     start = rows.index(["role", "calls", "prompt_tokens", "reply_tokens", "dollars"]) + 1
     roles, total = rows[start : start + 3], rows[start + 3]
     assert total[:4] == ["total", *(str(sum(int(row[column]) for row in roles)) for column in (1, 2, 3))]
-    assert total[4].startswith(dollars)
+    assert total[4] == "-" if price is None else float(total[4]) == pytest.approx(sum(float(row[4]) for row in roles))
 
 
 def test_table_is_aligned_and_shows_what_is_unscored() -> None:

@@ -148,8 +148,8 @@ def test_lab_prints_and_opens_the_address_of_the_first_notebook(tmp_path: Path) 
 def test_tests_take_no_settings_from_the_shell() -> None:
     shell = {"LIONKIT_RUN": "other", "LIONKIT_MODE": "live", "LIONKIT_MODEL": "m", "LIONKIT_PRESET": "paper",
              "LIONKIT_STUDENT_KEY": "k", "OPENAI_API_KEY": "k"}  # fmt: skip
-    asked = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_run.py", "-k", "says_the_mode or replay"]
-    out = subprocess.run(asked, cwd=ROOT, env={**os.environ, **shell}, capture_output=True, text=True)
+    command = [sys.executable, *"-m pytest -p no:cacheprovider tests/test_run.py -k".split(), "says_the_mode or replay"]
+    out = subprocess.run(command, cwd=ROOT, env={**os.environ, **shell}, capture_output=True, text=True)
     assert out.stdout.splitlines()[-1].startswith("2 passed"), out.stdout
 
 
