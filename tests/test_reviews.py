@@ -66,8 +66,8 @@ def test_fastchat_rows_become_verdicts_in_the_order_of_the_questions(tmp_path: P
     assert verdicts[0].teacher_first.reply == "I cannot say."
 
 
-def test_twenty_thousand_reviews_are_read_in_seconds(tmp_path: Path) -> None:
-    count = 20_000
+def test_thirty_thousand_reviews_are_read_in_seconds(tmp_path: Path) -> None:
+    count = 30_000
     questions = lines(tmp_path / "q.jsonl", [{"question_id": i, "text": f"question {i}"} for i in range(count)])
     answers = lines(tmp_path / "a.jsonl", [{"question_id": i, "text": "x", "answer_id": i} for i in range(count)])
     reviews = lines(tmp_path / "r.jsonl", [{"question_id": i, "text": "9 7"} for i in range(count)])

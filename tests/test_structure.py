@@ -131,8 +131,10 @@ def test_lab_prints_and_opens_the_address_of_the_first_notebook(tmp_path: Path) 
     with open(log, "w") as out:
         lab = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
+        deadline = time.monotonic() + 120
         while not (opened.is_file() and "</html>" in opened.read_text()):
             assert lab.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         said = re.findall(r"http\S+token=\S+", log.read_text())
         assert said
@@ -141,8 +143,9 @@ def test_lab_prints_and_opens_the_address_of_the_first_notebook(tmp_path: Path) 
         assert said[0] in opened.read_text()
         assert "00_start_here.ipynb" in urlopen(said[0], timeout=30).read().decode()
     finally:
-        os.killpg(lab.pid, signal.SIGTERM)
-        lab.wait(30)
+        if lab.poll() is None:
+            os.killpg(lab.pid, signal.SIGTERM)
+            lab.wait(30)
 
 
 def test_tests_take_no_settings_from_the_shell() -> None:
