@@ -16,14 +16,16 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest tests
 
 lab: $(STAMP)
-	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' $(ROOT_OK) notebooks/00_start_here.ipynb
+	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' \
+		--LabApp.default_url=/lab/tree/00_start_here.ipynb $(ROOT_OK) notebooks
 
 check: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# Runs the notebooks and takes the outputs of that run into the repository.
-notebooks: run
-	@$(BIN)/python -m lionkit adopt
+# Runs the notebooks offline and takes the outputs of that run into the repository.
+notebooks: $(STAMP)
+	@LIONKIT_MODE=offline LIONKIT_RUN=demo LIONKIT_RUNS=$(CURDIR)/runs $(BIN)/python -m lionkit notebooks
+	@cp runs/demo/notebooks/*.ipynb notebooks/
 
 clean:
 	rm -rf $(VENV) build *.egg-info

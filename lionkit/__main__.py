@@ -69,22 +69,6 @@ def notebooks(name: Name = "") -> None:
 
 
 @app.command()
-def adopt(name: Name = "") -> None:
-    """For maintainers: take the outputs of a run's executed notebooks into the repository's notebooks."""
-    import nbformat
-
-    from lionkit import notebooks
-    from lionkit.records import write_text
-    from lionkit.run import open_run
-
-    executed = open_run(name, new=False).path / "notebooks"
-    for path in notebooks.find():
-        notebook = nbformat.read(executed / path.name, as_version=4)
-        notebooks.clean(notebook)
-        write_text(path, nbformat.writes(notebook) + "\n")
-
-
-@app.command()
 def status(name: Name = "") -> None:
     """Show which stages of a run are done, the iterations so far, and what the calls cost against what was expected."""
     from lionkit import loop
@@ -120,7 +104,9 @@ def plan(
     opened = open_run(name)
     config, student = opened.config, opened.config.student
     print("\nCalls (a rough guide; stored replies are not asked again):")
-    print(plan.calls(config).to_string(index=False, na_rep="-"))
+    calls = plan.calls(config)
+    calls.loc[len(calls)] = ["total", *(calls[name].sum(min_count=1) for name in calls.columns[1:])]
+    print(calls.to_string(index=False, na_rep="-"))
     place = device or plan.here()
     room = int(gib * 2**30) or plan.room(place)
     print(f"\nMemory on {place} to train {student.model}, batch {student.batch_size}, length {student.max_length}:")

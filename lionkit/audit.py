@@ -43,16 +43,6 @@ def audit(table: pd.DataFrame, tau: float = 1.0, other: pd.DataFrame | None = No
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n", "reading"])
 
 
-def score_distribution(table: pd.DataFrame) -> pd.DataFrame:
-    """Scores given, all orders: columns score (1 to 10, halves), teacher, student (counts), nearest half counting."""
-    halves = np.arange(2, 21)
-    counts = {}
-    for role in ("teacher", "student"):
-        given = table[[name for name in SEATS if name.endswith(role)]].to_numpy().ravel()
-        counts[role] = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
-    return pd.DataFrame({"score": halves / 2, **counts})
-
-
 def seat_advantage(table: pd.DataFrame) -> pd.Series:
     """Points by which the first seat is favoured, a value for each pair scored in both orders, in [-9, 9]."""
     both = table.dropna(subset=SEATS)
@@ -72,9 +62,9 @@ def paired_gaps(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return one.merge(two, on="id")
 
 
-def sides_by_tau(table: pd.DataFrame, tau: float = 1.0, reach: float = 1.0) -> pd.DataFrame:
-    """What moving tau would do, in steps of 0.1: columns tau, share (of decided pairs that change sides), low, high."""
-    steps = np.arange(-round(10 * reach), round(10 * reach) + 1) / 10
+def sides_by_tau(table: pd.DataFrame, tau: float = 1.0) -> pd.DataFrame:
+    """What moving tau by up to 1 does, in tenths. Columns: tau, share (of decided pairs changing sides), low, high."""
+    steps = np.arange(-10, 11) / 10
     rows = [(round(tau + step, 6), *_sides(table["gap"].dropna(), tau, step)[1:4]) for step in steps]
     return pd.DataFrame(rows, columns=["tau", "share", "low", "high"])
 

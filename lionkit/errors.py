@@ -51,3 +51,8 @@ class StageChanged(LionkitError):
 
 class StudentError(LionkitError):
     """The student's weights cannot be had, loaded, trained or saved."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, cut to 160 characters; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

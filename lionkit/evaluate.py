@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lionkit.errors import ConfigError, LionkitError
+from lionkit.errors import LionkitError, first_line
 from lionkit.records import Response, Verdict
 
 
@@ -65,21 +65,17 @@ def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
     return WinTieLose(*(int(c) for c in counts))
 
 
-def relative_interval(
-    verdicts: Iterable[Verdict], level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the relative score: instructions redrawn with replacement `draws` times.
+def relative_interval(verdicts: Iterable[Verdict], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the relative score: instructions redrawn with replacement `draws` times.
 
     (NaN, NaN) when nothing was scored. It covers the choice of instructions, not the judge's own noise.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"level = {level!r}: a share between 0 and 1, such as 0.95")
     scores = np.array([(v.student_score, v.teacher_score) for v in verdicts if v.scored], dtype=float)
     if not len(scores) or not scores[:, 1].any():
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     totals = np.array([scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws)])
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -134,7 +130,7 @@ def harness(
     try:
         found = lm_eval.simple_evaluate("hf", model_args=arguments, tasks=list(tasks), **settings)
     except (KeyError, ValueError, OSError, AssertionError) as error:
-        raise LionkitError(f"lm-eval on {', '.join(map(str, tasks))}: {' '.join(str(error).split()):.300}") from None
+        raise LionkitError(f"lm-eval on {', '.join(map(str, tasks))}: {first_line(error)}") from None
     rows = []
     for task, values in (found or {"results": {}})["results"].items():  # only the first of several processes has any
         for name, value in values.items():

@@ -14,46 +14,35 @@ from pathlib import Path
 from lionkit.errors import ConfigError, LionkitError
 from lionkit.records import Instruction, to_dict, whole_folder, write_bytes, write_jsonl, write_text
 
-FORMATS = (".json", ".jsonl", ".parquet", "a folder name without suffix")
-
 
 def export(instructions: Sequence[Instruction], path: str | Path) -> Path:
     """Write the instructions as the path's suffix says, whole or not at all; returns the path.
 
     `.json` is a list of objects (Alpaca), `.jsonl` an object a line, `.parquet` a table, no suffix a `datasets`
-    folder (needs the package datasets). Existing files are replaced; a folder only where it is empty or missing.
+    folder. Existing files are replaced; a folder only where it is empty or missing.
     """
     path = Path(path)
-    if path.suffix not in (".json", ".jsonl", ".parquet", ""):
-        raise ConfigError(f"{path}: cannot export as {path.suffix}, choose one of {', '.join(FORMATS)}")
+    rows = [to_dict(item) for item in instructions]
     try:
-        _write(instructions, path)
+        if path.suffix == ".json":
+            write_text(path, "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n")
+        elif path.suffix == ".jsonl":
+            write_jsonl(path, instructions)
+        elif path.suffix == ".parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            buffer = io.BytesIO()
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
+            write_bytes(path, buffer.getvalue())
+        elif not path.suffix:
+            import datasets
+
+            with whole_folder(path) as temporary:
+                datasets.Dataset.from_list(rows).save_to_disk(str(temporary))
+        else:
+            known = ".json, .jsonl, .parquet, a folder name without suffix"
+            raise ConfigError(f"{path}: cannot export as {path.suffix}, choose one of {known}")
     except UnicodeEncodeError:
         raise LionkitError(f"{path}: a text holds half a surrogate pair, which only JSON can hold") from None
     return path
-
-
-def _write(instructions: Sequence[Instruction], path: Path) -> None:
-    if path.suffix == ".json":
-        rows = [json.dumps(to_dict(item), ensure_ascii=False) for item in instructions]
-        write_text(path, "[\n" + ",\n".join(rows) + "\n]\n")
-    elif path.suffix == ".jsonl":
-        write_jsonl(path, instructions)
-    elif path.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([to_dict(item) for item in instructions]), buffer)
-        write_bytes(path, buffer.getvalue())
-    else:
-        _write_folder(instructions, path)
-
-
-def _write_folder(instructions: Sequence[Instruction], path: Path) -> None:
-    try:
-        import datasets
-    except ImportError:
-        raise LionkitError(f"{path}: a datasets folder needs the package datasets: pip install datasets") from None
-    with whole_folder(path) as temporary:
-        datasets.Dataset.from_list([to_dict(item) for item in instructions]).save_to_disk(str(temporary))

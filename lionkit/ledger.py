@@ -61,9 +61,9 @@ def descendants(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
 
 def category_table(pool: Sequence[Instruction]) -> pd.DataFrame:
     """The cache pool as it stood after each iteration: a row an iteration from 0, a column a category, counts.
-    Instructions without category count as `(none)`.
+    Instructions without category are the column with the empty name.
     """
-    counts = Counter((i.iteration, i.category or "(none)") for i in pool)
+    counts = Counter((i.iteration, i.category) for i in pool)
     names = pd.Index(sorted({name for _, name in counts}), dtype=object, name="category")
     iterations = pd.RangeIndex(max((n for n, _ in counts), default=-1) + 1, name="iteration")
     return pd.DataFrame([[counts[n, name] for name in names] for n in iterations], iterations, names).cumsum()

@@ -20,6 +20,7 @@ from lionkit.client import ChatClient
 from lionkit.config import SANDBOX_URL, Config
 from lionkit.errors import StageStopped
 from lionkit.records import Candidate, Instruction, Response, Verdict
+from lionkit.reviews import Judged
 from lionkit.run import Run, digest, shown
 
 
@@ -78,15 +79,6 @@ class Pools(NamedTuple):
 
     train: list[Instruction]
     cache: list[Instruction]
-
-
-class Discrimination(NamedTuple):
-    """What an iteration's discrimination found, about every instruction of the cache pool."""
-
-    instructions: list[Instruction]
-    teacher: list[Response]
-    student: list[Response]
-    verdicts: list[Verdict]
 
 
 def prepare(run: Run) -> Pools:
@@ -169,7 +161,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
     return run.stage(iteration, "imitation", inputs, make) / "adapter"
 
 
-def discriminate(run: Run, roles: Roles, iteration: int) -> Discrimination:
+def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
     """Let the referee compare teacher and student on the whole cache pool, in both orders (section 3.2)."""
     config, cache = run.config, pools_for(run, max(iteration, 1)).cache
     adapter = adapter_after(run, iteration)
@@ -183,10 +175,10 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Discrimination:
     return read_discrimination(run, iteration, run.stage(iteration, "discrimination", inputs, make))
 
 
-def read_discrimination(run: Run, iteration: int, folder: Path | None = None) -> Discrimination:
-    """What `discriminate` found; StageMissing where it was not run."""
+def read_discrimination(run: Run, iteration: int, folder: Path | None = None) -> Judged:
+    """What `discriminate` found, about every instruction of the cache pool; StageMissing where it was not run."""
     folder = folder or run.require(iteration, "discrimination")
-    return Discrimination(
+    return Judged(
         pools_for(run, max(iteration, 1)).cache,
         records.read_jsonl(folder / "teacher.jsonl", Response),
         records.read_jsonl(folder / "student.jsonl", Response),
@@ -312,20 +304,15 @@ def _adapter_digest(adapter: Path | None) -> Any:
     return adapter / "adapter_model.safetensors" if adapter else "none"
 
 
-def iterate(run: Run, roles: Roles, iteration: int) -> None:
-    """One whole iteration: imitation, its score, discrimination, generation."""
-    imitate(run, roles, iteration)
-    score(run, roles, iteration)
-    discriminate(run, roles, iteration)
-    generate(run, roles, iteration)
-
-
 def run_all(run: Run, roles: Roles) -> dict[str, Any]:
     """The whole method, from wherever the run stands; returns the summary."""
     score(run, roles, 0)
     discriminate(run, roles, 0)
     for iteration in range(1, run.config.iterations + 1):
-        iterate(run, roles, iteration)
+        imitate(run, roles, iteration)
+        score(run, roles, iteration)
+        discriminate(run, roles, iteration)
+        generate(run, roles, iteration)
     return summarise(run)
 
 

@@ -2,7 +2,7 @@
 
 Each notebook runs in its own kernel, in order, on the run that the environment names; the executed copy and its
 HTML page go to `<run>/notebooks/`. Progress lines and printed text of the running cell are shown as they
-come. `clean` makes a copy fit to be committed: no widget state, no timings, no machine's paths.
+come. `clean` makes a copy fit to be committed: no timings, no warnings, no ids of this run.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def find(folder: Path | None = None) -> list[Path]:
-    """The ordered notebooks: every `NN_name.ipynb` of the folder."""
-    folder = folder or PROJECT / "notebooks"
+def find() -> list[Path]:
+    """The repository's notebooks in order: every `NN_name.ipynb`."""
+    folder = PROJECT / "notebooks"
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not found:
         raise LionkitError(f"no notebooks in {shown(folder)}: run this from a clone of the repository")
     return found
 
 
-def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) -> Path:
-    """Run one notebook; its executed copy and HTML page go to `out`. A cell's error becomes a LionkitError."""
+def execute(path: Path, out: Path, *, title: str = "") -> Path:
+    """Run one notebook; its executed copy and HTML page go to `out`. A cell's error becomes a LionkitError.
+
+    A cell may take as long as it needs: training does. The copy is `clean`, unless a cell failed.
+    """
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
     print(f"── {title or path.stem}", flush=True)
@@ -45,14 +48,14 @@ def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) ->
     os.environ["JUPYTER_PATH"] = os.pathsep.join(
         [str(Path(sys.prefix, "share", "jupyter")), os.environ.get("JUPYTER_PATH", "")]
     )
-    client = _Relay(notebook, timeout=timeout, kernel_name="python3", store_widget_state=False,
+    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False,
                     extra_arguments=["--log-level=ERROR"],  # or each kernel warns that its loopback is not encrypted
                     resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
     problem = ""
     try:
         client.execute()
     except CellExecutionError as error:
-        problem = _error_line(error)
+        problem = ANSI.sub("", f"{error.ename}: {error.evalue}").splitlines()[0]
     except DeadKernelError:
         problem = "the kernel died (out of memory?)"
     finally:
@@ -63,17 +66,21 @@ def execute(path: Path, out: Path, *, title: str = "", timeout: float = 3600) ->
     if problem:
         raise LionkitError(f"{path.name} stopped: {problem} (its outputs are in {shown(out / path.name)})")
     write_text(out / f"{path.stem}.html", to_html(notebook, path.stem))
+    clean(notebook)
+    write_text(out / path.name, nbformat.writes(notebook) + "\n")
     print(f"   {path.stem} done in {time.monotonic() - started:.0f} s", flush=True)
     return out / path.name
 
 
 def to_html(notebook: Any, title: str) -> str:
-    """The notebook as one page that needs no network: plots are inside it, widgets are replaced by their text."""
+    """The notebook as one page that needs no network and no other file than the other pages: plots are inside it,
+    widgets are replaced by their text, links to code by its name."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
     page = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+    page = re.sub(r'<a href="[\w/]+\.py">(.*?)</a>', r"\1", page)
     return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', page)  # from page to page
 
 
@@ -87,7 +94,6 @@ def strip_widgets(notebook: Any) -> None:
 
 def clean(notebook: Any) -> None:
     """Make an executed notebook fit to be committed, in place: nothing that changes from run to run."""
-    strip_widgets(notebook)
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}  # fmt: skip
     for index, cell in enumerate(notebook.cells):
@@ -130,8 +136,3 @@ class _Relay(NotebookClient):
         if self._open:
             print(flush=True)
             self._open = False
-
-
-def _error_line(error: CellExecutionError) -> str:
-    text = ANSI.sub("", f"{error.ename}: {error.evalue}")
-    return text.strip().splitlines()[0] if text.strip() else "a cell failed"

@@ -28,7 +28,10 @@ class Split(NamedTuple):
 
 
 def split_by_gap(instructions: Sequence[Instruction], verdicts: Iterable[Verdict], tau: float = 1.0) -> Split:
-    """hard: gap >= tau; easy: gap < tau; undecided: an order unscored, or no verdict at all (section 3.2)."""
+    """hard: gap >= tau; easy: gap < tau; undecided: an order unscored, or no verdict at all (section 3.2).
+
+    Of several verdicts on an instruction the last counts.
+    """
     by_id = {v.instruction_id: v for v in verdicts}
     split = Split([], [], [])
     for item in instructions:
@@ -105,7 +108,7 @@ def pool_table(
 ) -> pd.DataFrame:
     """One row an instruction, for browsing. Columns: id, instruction, input, category, source, parent, iteration,
     teacher_response, student_response (empty where there is none), and verdict_table's columns from
-    teacher_first_teacher on, with label `undecided` where there is no verdict.
+    teacher_first_teacher on, with label `undecided` where there is no verdict. Of several verdicts the last counts.
     """
     answers = [{r.instruction_id: r.text for r in responses} for responses in (teacher, student)]
     table = pd.DataFrame(
@@ -122,6 +125,6 @@ def pool_table(
         },
         dtype=object,
     ).astype({"iteration": "int64"})
-    scores = verdict_table(verdicts, tau).drop(columns="iteration")
+    scores = verdict_table(verdicts, tau).drop(columns="iteration").drop_duplicates("instruction_id", keep="last")
     table = table.merge(scores, how="left", left_on="id", right_on="instruction_id").drop(columns="instruction_id")
     return table.fillna({"label": "undecided", "reason": "not judged"})

@@ -17,11 +17,11 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lionkit.errors import DataError
+from lionkit.errors import DataError, first_line
 from lionkit.records import Instruction
 
 Row = tuple[int, Any]
@@ -50,26 +50,23 @@ def read_instructions(path: str | Path) -> list[Instruction]:
     `pools.deduplicate` count and part them. A repeated id gets a number behind it.
     """
     items: list[Instruction] = []
-    seen: set[str] = set()
+    numbers: dict[str, int] = {}  # the ids there are, and the last number put behind each
     for line, row in read_rows(path):
         for item in _instructions(path, line, row):
-            count, name = 1, item.id
-            while name in seen:
-                count, name = count + 1, f"{item.id}-{count + 1}"
-            seen.add(name)
-            items.append(item if count == 1 else dataclasses.replace(item, id=name))
+            name = item.id
+            while name in numbers:
+                numbers[item.id] += 1
+                name = f"{item.id}-{numbers[item.id]}"
+            numbers[name] = 1
+            items.append(item if name == item.id else dataclasses.replace(item, id=name))
     if not items:
         raise DataError(path, None, "there are no instructions in it")
     return items
 
 
-def set_aside_unanswered(instructions: Iterable[Instruction]) -> tuple[list[Instruction], list[Instruction]]:
+def set_aside_unanswered(instructions: Sequence[Instruction]) -> tuple[list[Instruction], list[Instruction]]:
     """(with an output, without): the latter must never be trained on as if empty were the answer."""
-    answered: list[Instruction] = []
-    unanswered: list[Instruction] = []
-    for item in instructions:
-        (answered if item.output else unanswered).append(item)
-    return answered, unanswered
+    return [item for item in instructions if item.output], [item for item in instructions if not item.output]
 
 
 def _instructions(path: str | Path, line: int, row: Any) -> Iterator[Instruction]:
@@ -114,6 +111,8 @@ def _own(path: str | Path, line: int, row: dict[str, Any]) -> Instruction:
     values = {**row, "iteration": int(number)}
     if wrong := next((k for k, v in values.items() if k != "iteration" and not isinstance(v, str)), None):
         raise DataError(path, line, f"{wrong} is {_kind(values[wrong])}, expected text")
+    if not row["instruction"].strip():
+        raise DataError(path, line, "instruction is empty")
     for key, value in values.items():
         _whole(path, line, key, str(value))
     return Instruction(**values)
@@ -235,7 +234,7 @@ def _parquet(path: str | Path, raw: bytes) -> Iterator[Row]:
     try:
         rows = pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise DataError(path, None, f"not readable as Parquet: {(str(error) or repr(error)).splitlines()[0]}") from None
+        raise DataError(path, None, f"not readable as Parquet: {first_line(error)}") from None
     return enumerate(rows, start=1)
 
 
@@ -250,7 +249,7 @@ def _dataset(path: str | Path) -> Iterator[Row]:
         loaded = datasets.load_from_disk(str(path)) if here else datasets.load_dataset(str(path))
     except Exception as error:  # the library raises its own, the hub's and the network's errors alike
         what = "not a folder that datasets wrote" if here else "no such file, nor a hub data set within reach"
-        raise DataError(path, None, f"{what}: {(str(error) or repr(error)).splitlines()[0]:.200}") from None
+        raise DataError(path, None, f"{what}: {first_line(error)}") from None
     if isinstance(loaded, dict):
         loaded = loaded.get("train") or next(iter(loaded.values()))
     return enumerate(loaded.to_list(), start=1)  # row by row takes three times as long

@@ -41,7 +41,7 @@ def read_fastchat_reviews(
     A question without review is undecided. DataError names file and line of every review that is ill-formed, doubled,
     or about a question or answer that the other files do not have.
     """
-    ids = [item.id for item in read_instructions(questions)]
+    ids = dict.fromkeys(item.id for item in read_instructions(questions))
     answers = [{r.instruction_id: r for r in read_fastchat_answers(path)} for path in (answers_1, answers_2)]
     found: dict[str, Judgement] = {}
 

@@ -28,13 +28,15 @@ def _check(
     for arguments, wanted in cases:
         try:
             got = (through or function)(*arguments)
+            got = got.tolist() if hasattr(got, "tolist") else got  # an array of NumPy or PyTorch
+            number = isinstance(wanted, float) and isinstance(got, int | float)
+            right = math.isclose(got, wanted, abs_tol=1e-9) if number else bool(got == wanted)
         except Exception as error:  # the reader's own code: any error is an answer to show
-            got = f"{type(error).__name__}: {error}"
+            got, right = f"{type(error).__name__}: {error}", False
         if got is None and wanted is not None:
             print(f"{name}{arguments}: expected {wanted!r}, but the function returned nothing. Is a `return` missing?")
             return False
-        close = isinstance(wanted, float) and isinstance(got, int | float) and math.isclose(got, wanted, abs_tol=1e-9)
-        if got != wanted and not close:
+        if not right:
             print(f"{name}{arguments}: expected {wanted!r}, got {got!r}")
             return False
     print(f"{name}: correct")

@@ -12,12 +12,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """No key, endpoint or setting of the shell that the tests are started from; where data and caches are stays."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            kept = name in ("LIONKIT_DATA", "LIONKIT_CACHE", "LIONKIT_NO_SKIPS")
+            if name.startswith(("OPENAI_", "LIONKIT_")) and not kept:
+                patch.delenv(name)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each test starts without key or endpoint, and its runs go to its own folder."""
-    for name in list(os.environ):
-        if name.startswith("OPENAI_") or name in ("LIONKIT_MODE", "LIONKIT_PRESET"):
-            monkeypatch.delenv(name)
+def _own_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The runs of each test go to its own folder."""
     monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / "runs"))
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lionkit import pools
-from lionkit.errors import ConfigError, LionkitError
+from lionkit.errors import LionkitError
 from lionkit.evaluate import (
     RelativeScore,
     WinTieLose,
@@ -57,12 +57,10 @@ def test_nothing_scored_is_nan_not_zero() -> None:
         assert all(math.isnan(x) for x in relative_interval(verdicts))
 
 
-def test_nothing_but_zeros_is_nan_and_a_level_is_a_share() -> None:
+def test_nothing_but_zeros_is_nan() -> None:
     zeros = [verdict("a", (0, 0), (0, 0))]
     assert math.isnan(relative_score(zeros).score)
     assert all(math.isnan(x) for x in relative_interval(zeros))
-    with pytest.raises(ConfigError, match="level = 95: a share between 0 and 1"):
-        relative_interval(FOUR, level=95)
 
 
 def test_win_tie_lose_from_the_students_side() -> None:

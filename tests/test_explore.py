@@ -103,6 +103,13 @@ def test_tau_explorer_follows_the_slider_and_forgives_its_float_steps() -> None:
         explore.tau_explorer(items, verdicts, tau=9.5)
 
 
+def test_the_histogram_and_the_cards_count_the_same_undecided() -> None:
+    items, _, _, verdicts = a_pool()  # one unscored, one without a verdict
+    shown = page_text(explore.tau_explorer(items, [judged("i0", 9.0, 1.0), *verdicts]))
+    assert "<b>2</b> ? undecided" in shown
+    assert "23 pairs, 2 undecided<" in shown
+
+
 def test_the_histogram_is_drawn_once_and_in_the_ink_of_the_theme(capsys: pytest.CaptureFixture[str]) -> None:
     import matplotlib.pyplot as plt
 

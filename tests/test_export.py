@@ -22,8 +22,6 @@ POOL = [
 
 @pytest.mark.parametrize("name", ["pool.json", "pool.jsonl", "pool.parquet", "pool"])
 def test_reading_back_gives_equal_records(tmp_path: Path, name: str) -> None:
-    if "." not in name:
-        pytest.importorskip("datasets", reason="the package datasets is not installed")
     assert read_instructions(export(POOL, tmp_path / "new" / name)) == POOL
     assert [p.name for p in (tmp_path / "new").iterdir()] == [name]
 
@@ -54,7 +52,6 @@ def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_something_in_it_is_not_replaced(tmp_path: Path) -> None:
-    pytest.importorskip("datasets", reason="the package datasets is not installed")
     (tmp_path / "pool").mkdir()
     (tmp_path / "pool" / "precious.txt").write_text("x")
     with pytest.raises(LionkitError, match="there already"):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from lionkit import loop, records
 from lionkit.__main__ import app, table
+from lionkit.__main__ import plan as show_plan
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.client.store import Store
 from lionkit.records import Judgement, Verdict
@@ -59,6 +60,19 @@ def test_status_of_a_new_run(tmp_path: Path) -> None:
     assert out.returncode == 0
     assert "offline mode" in out.stdout
     assert "iteration 1: nothing yet" in out.stdout
+
+
+@pytest.mark.parametrize("price", [None, (1.0, 2.0)])
+def test_a_plan_ends_its_calls_with_their_total(
+    price: tuple[float, float] | None, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_run("r", preset="smoke", student={"model": str(tiny_model)}, api={"price_per_million": price})
+    show_plan("r", device="cpu", gib=8.0)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = rows.index(["role", "calls", "prompt_tokens", "reply_tokens", "dollars"]) + 1
+    roles, total = rows[start : start + 3], rows[start + 3]
+    assert total[:4] == ["total", *(str(sum(int(row[column]) for row in roles)) for column in (1, 2, 3))]
+    assert total[4] == "-" if price is None else float(total[4]) == pytest.approx(sum(float(row[4]) for row in roles))
 
 
 def test_table_is_aligned_and_shows_what_is_unscored() -> None:

@@ -113,6 +113,14 @@ def test_categories_are_drawn_as_short_plain_text_and_never_merge() -> None:
     assert names == ["all (1)", "all (4)", r"in \$\alpha_{\$ (1)", cut, cut]
 
 
+def test_scores_given_are_counted_once_an_order_to_the_nearest_half() -> None:
+    scores = [Verdict("a", Judgement(9, 8.5), Judgement(10, 8.26)), Verdict("b", Judgement(1, 10))]
+    ax = plots.score_distribution(pools.verdict_table(scores))
+    drawn = [{round(bar.get_x() + shift, 6): bar.get_height() for bar in bars if bar.get_height()}
+             for bars, shift in zip(ax.containers, (0.2, 0.0))]  # fmt: skip
+    assert drawn == [{1: 1, 9: 1, 10: 1}, {8.5: 2, 10: 1}]
+
+
 def test_distribution_and_lengths_and_agreement() -> None:
     assert sum(heights(plots.score_distribution(TABLE))) == 18
     lengths = plots.length_bias(TABLE).collections[0].get_array()

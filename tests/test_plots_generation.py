@@ -77,6 +77,16 @@ def test_category_drift_adds_up_to_the_whole_pool() -> None:
     assert tops == pytest.approx([100, 100, 100])
 
 
+def test_a_category_named_none_is_not_the_missing_one() -> None:
+    pool = [Instruction("a"), Instruction("b", category="(none)"), Instruction("c", category="(none)")]
+    table = category_table(pool)
+    assert table.to_dict("list") == {"": [1], "(none)": [2]}
+    ax = plots.category_drift(table)
+    assert [(c.get_label(), next(iter(c)).get_height()) for c in ax.containers if isinstance(c, BarContainer)] == [
+        ("(none)", pytest.approx(200 / 3)), ("(none)", pytest.approx(100 / 3)),
+    ]  # fmt: skip
+
+
 def test_rare_categories_are_drawn_as_one() -> None:
     pool = [Instruction(f"{c} {i}", category=c) for c in "abcd" for i in range(5 - "abcd".index(c))]
     ax = plots.category_drift(category_table(pool), most=2)

@@ -45,6 +45,9 @@ def test_sides_add_up_to_the_pool() -> None:
     assert heights == [[10, 4, 5], [0, 5, 7], [0, 1, 0]]
     tops = [bar.get_y() + bar.get_height() for bar in ax.containers[-1]]
     assert tops == [10, 10, 12]
+    assert [bars[0].get_hatch() for bars in ax.containers] == ["//", "", ".."]
+    assert [handle.get_hatch() for handle in ax.get_legend().legend_handles] == ["//", "", ".."]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
 
 
 def test_loss_by_step() -> None:

@@ -74,3 +74,12 @@ def test_pool_table_joins_by_id_and_keeps_order() -> None:
     assert table["gap"].iloc[1] == 8
     assert math.isnan(table["gap"].iloc[2])
     assert table["reason"].iloc[0] == "not judged"
+
+
+def test_of_several_verdicts_the_last_counts_and_no_row_is_doubled() -> None:
+    items, first = judged([(9, 1, 9, 1), (5, 5, 5, 5)])
+    again = judged([(5, 6, 5, 6)])[1]
+    table = pools.pool_table(items, verdicts=[*first, *again])
+    assert list(table["id"]) == [i.id for i in items]
+    assert list(table["gap"]) == [-1, 0]
+    assert pools.split_by_gap(items, [*first, *again]).hard == []

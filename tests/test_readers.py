@@ -69,7 +69,6 @@ def test_csv_tsv_and_parquet(tmp_path: Path) -> None:
     table = 'instruction,input,output\r\nName a fruit.,,fig\r\n"Sort.","3 1 2",1 2 3\r\n'
     assert texts(written(tmp_path, "\ufeff" + table, "a.csv")) == EXPECTED
     assert texts(written(tmp_path, table.replace(",", "\t"), "a.tsv")) == EXPECTED
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
@@ -78,7 +77,6 @@ def test_csv_tsv_and_parquet(tmp_path: Path) -> None:
 
 def test_a_table_with_a_missing_cell_names_its_row(tmp_path: Path) -> None:
     """The fault: "missing or NaN cell" of a data frame, which Parquet keeps as null."""
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import pandas as pd
 
     for output in (["fig", float("nan")], [1.5, float("nan")]):
@@ -218,6 +216,16 @@ def test_empty_outputs_and_duplicates_are_kept_and_counted(tmp_path: Path) -> No
     assert (len(answered), [i.instruction for i in unanswered]) == (3, ["Blank."])
 
 
+def test_repeated_ids_are_numbered_past_those_that_are_there_and_quickly(tmp_path: Path) -> None:
+    rows = [{"instruction": str(n), "id": name} for n, name in enumerate(["a", "a-2", "a", "a", "a-2", "b"])]
+    items = read_instructions(written(tmp_path, json.dumps(rows)))
+    assert [i.id for i in items] == ["a", "a-2", "a-3", "a-4", "a-2-2", "b"]
+    path = written(tmp_path, "".join('{"id": "same", "instruction": "x"}\n' for _ in range(20_000)))
+    started = time.process_time()
+    assert read_instructions(path)[-1].id == "same-20000"
+    assert time.process_time() - started < 2
+
+
 def test_a_suffix_in_capitals_is_the_same_suffix(tmp_path: Path) -> None:
     assert texts(written(tmp_path, "instruction,output\na,b\n", "X.CSV")) == [("a", "", "b")]
 
@@ -236,9 +244,11 @@ def test_own_records_come_back_equal(tmp_path: Path) -> None:
     pool = [Instruction(" kept as is ", "N/A", "None", source="hard", parent="p", iteration=2), Instruction("b")]
     write_jsonl(tmp_path / "cache.jsonl", pool)
     assert read_instructions(tmp_path / "cache.jsonl") == pool
+    own = json.loads((tmp_path / "cache.jsonl").read_text().splitlines()[0])
     for wrong in ("two", float("inf"), None, -1, 1.5, 10_001, True, "9" * 5000, []):
-        broken = {**json.loads((tmp_path / "cache.jsonl").read_text().splitlines()[0]), "iteration": wrong}
-        assert problem(tmp_path, json.dumps(broken)).line == 1
+        assert problem(tmp_path, json.dumps({**own, "iteration": wrong})).line == 1
+    for empty in ("", " \n"):
+        assert problem(tmp_path, json.dumps({**own, "instruction": empty})).problem == "instruction is empty"
 
 
 def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +264,7 @@ def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert [i.output for i in read_instructions("owner/name")] == ["fig", "1 2 3"]
-    with pytest.raises(DataError, match="owner/missing: no such file, nor a hub data set within reach: no route"):
+    with pytest.raises(DataError, match="owner/missing: no such file, nor a hub data set within reach: no route$"):
         read_instructions("owner/missing")
     for path in ("missing.json", "folder/missing.json", "/abs/missing", "a/b/c"):
         with pytest.raises(DataError):

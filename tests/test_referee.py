@@ -158,6 +158,7 @@ PATHOLOGICAL = [
     *("{", '{"', '{"a":', '{"a":[', '{"a":{},', '{"a\\"', '{"answer_1": 8, "answer_2": 7}'),
     *("answer 1: ", "answer 1 ()", "answer 1: 8 answer 2: 7 ", "answer 1\nscore: 8\n", "回答1：8，"),
     *("12345678901234567890 ", "> answer 1: 8\n", 'x "', 'a"a: 8 ', '"answer 1: 8" ', "[THINK]"),
+    'x "answer 1: 8" ',
     "the first answer is good, the second one rated as poor. ",
 ]
 

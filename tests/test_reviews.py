@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ def test_fastchat_rows_become_verdicts_in_the_order_of_the_questions(tmp_path: P
     assert "no scores were found" in verdicts[0].reason
     assert "there is no review of it" in verdicts[1].reason
     assert verdicts[0].teacher_first.reply == "I cannot say."
+
+
+def test_thirty_thousand_reviews_are_read_in_seconds(tmp_path: Path) -> None:
+    count = 30_000
+    questions = lines(tmp_path / "q.jsonl", [{"question_id": i, "text": f"question {i}"} for i in range(count)])
+    answers = lines(tmp_path / "a.jsonl", [{"question_id": i, "text": "x", "answer_id": i} for i in range(count)])
+    reviews = lines(tmp_path / "r.jsonl", [{"question_id": i, "text": "9 7"} for i in range(count)])
+    started = time.process_time()
+    verdicts = read_fastchat_reviews(reviews, answers, answers, questions)
+    assert time.process_time() - started < 4
+    assert [v.instruction_id for v in verdicts] == [str(i) for i in range(count)]
 
 
 def test_a_failure_mark_is_unscored_and_the_score_field_counts_where_the_text_is_unreadable(tmp_path: Path) -> None:

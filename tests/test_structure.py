@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -111,6 +116,44 @@ def test_dependencies_are_pinned_and_data_files_are_packaged() -> None:
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
     data = {f"*{p.suffix}" for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
     assert data <= set(patterns)
+
+
+def test_lab_prints_and_opens_the_address_of_the_first_notebook(tmp_path: Path) -> None:
+    browser = tmp_path / "browser"  # keeps the page that it is told to open
+    browser.write_text(f'#!/bin/sh\ncp "${{1#file://}}" "{tmp_path}/opened.html"\n')
+    browser.chmod(0o755)
+    folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    own = {"HOME": str(tmp_path), "BROWSER": f"{browser} %s", **folders}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")} | own
+    prefix = Path(sys.prefix)
+    command = ["make", "-s", "-o", f"{prefix}/.installed", "lab", f"VENV={prefix}"]
+    log, opened = tmp_path / "log.txt", tmp_path / "opened.html"
+    with open(log, "w") as out:
+        lab = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (opened.is_file() and "</html>" in opened.read_text()):
+            assert lab.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        said = re.findall(r"http\S+token=\S+", log.read_text())
+        assert said
+        pattern = r"http://127\.0\.0\.1:\d+/lab/tree/00_start_here\.ipynb\?token=[0-9a-f]{48}"
+        assert all(re.fullmatch(pattern, address) for address in said)
+        assert said[0] in opened.read_text()
+        assert "00_start_here.ipynb" in urlopen(said[0], timeout=30).read().decode()
+    finally:
+        if lab.poll() is None:
+            os.killpg(lab.pid, signal.SIGTERM)
+            lab.wait(30)
+
+
+def test_tests_take_no_settings_from_the_shell() -> None:
+    shell = {"LIONKIT_RUN": "other", "LIONKIT_MODE": "live", "LIONKIT_MODEL": "m", "LIONKIT_PRESET": "paper",
+             "LIONKIT_STUDENT_KEY": "k", "OPENAI_API_KEY": "k"}  # fmt: skip
+    command = [sys.executable, *"-m pytest -p no:cacheprovider tests/test_run.py -k".split(), "says_the_mode or replay"]
+    out = subprocess.run(command, cwd=ROOT, env={**os.environ, **shell}, capture_output=True, text=True)
+    assert out.stdout.splitlines()[-1].startswith("2 passed"), out.stdout
 
 
 def test_too_old_a_python_is_one_line(tmp_path: Path) -> None:

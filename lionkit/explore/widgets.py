@@ -25,7 +25,7 @@ from lionkit.errors import LionkitError
 from lionkit.explore import static
 from lionkit.explore.static import SYMBOLS, Pool, Responses, Verdicts, count_labels, number
 from lionkit.plots.discrimination import INK, gap_histogram
-from lionkit.pools import verdict_table
+from lionkit.pools import pool_table
 
 PAGE = 10
 """Rows of a list that are sent to the browser at a time."""
@@ -53,10 +53,8 @@ def tau_explorer(instructions: Pool, verdicts: Verdicts, tau: float = 1.0) -> Ex
     """
     if not -9 <= tau <= 9:
         raise LionkitError(f"tau = {tau}: gaps lie between -9 and 9, so choose it there (the paper's is 1.0)")
-    by_id = {v.instruction_id: v for v in verdicts}
-    table = verdict_table((by_id[i.id] for i in instructions if i.id in by_id), tau)
-    gap_of = dict(zip(table["instruction_id"], table["gap"]))
-    gaps = np.array([gap_of.get(i.id, np.nan) for i in instructions], dtype=float)
+    table = pool_table(instructions, verdicts=verdicts, tau=tau)
+    gaps = table["gap"].to_numpy()
     slider = w.FloatSlider(tau, min=-9, max=9, step=0.1, description="τ", readout_format=".1f")
     slider.layout.width, slider.style.description_width = "auto", "2em"
     counts, plot, moved, message = w.HTML(), w.HTML(), w.HTML(), w.HTML()

@@ -82,11 +82,12 @@ def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """How often each score was given, by role, all orders."""
+    """How often each score (1 to 10, to the nearest half) was given, by role, all orders."""
     ax = axes(ax, 5, 4)
-    counts = audit.score_distribution(table)
     for role, shift in (("teacher", -0.1), ("student", 0.1)):
-        ax.bar(counts["score"] + shift, counts[role], width=0.2, color=COLOURS[role], label=role)
+        given = table[[name for name in audit.SEATS if name.endswith(role)]].to_numpy().ravel()
+        counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
+        ax.bar(np.arange(2, 21) / 2 + shift, counts, width=0.2, color=COLOURS[role], label=role)
     ax.set(xlabel="score", ylabel="times given")
     ax.legend(fontsize=8)
     return _title(ax, "Scores given", table)

@@ -72,12 +72,12 @@ def _legend(ax: Axes) -> Axes:
 def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 12) -> Axes:
     """Share of each category in the cache pool by iteration, in percent (`ledger.category_table`).
 
-    The `most` frequent categories at the end are drawn, the rest as one.
+    The `most` frequent categories at the end are drawn, the rest as one; instructions without category as `(none)`.
     """
     ax = axes(ax, 6.4, 4.0)
     shares = 100 * table.div(table.sum(axis=1), axis=0)
     order = shares.iloc[-1].sort_values(ascending=False, kind="stable").index if len(shares) else shares.columns
-    drawn = [(plain(name), shares[name]) for name in order[:most]]
+    drawn = [(plain(name) or "(none)", shares[name]) for name in order[:most]]
     if len(order) > most:
         drawn.append(("(others)", shares[order[most:]].sum(axis=1)))
     bottom = np.zeros(len(shares))

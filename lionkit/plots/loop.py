@@ -127,20 +127,11 @@ def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The cache pool by iteration, stacked; columns iteration, hard, easy, undecided (counts)."""
     ax = axes(ax)
-    base = pd.Series(0, index=table.index)
-    for side, hatch in (("hard", "//"), ("easy", ""), ("undecided", "..")):
-        ax.bar(
-            table["iteration"],
-            table[side],
-            bottom=base,
-            label=side,
-            color=COLOURS[side],
-            hatch=hatch,
-            edgecolor="white",
-        )
-        base = base + table[side]
+    sides = table.set_index("iteration")[["hard", "easy", "undecided"]]
+    sides.plot.bar(ax=ax, stacked=True, color=COLOURS, edgecolor="white", width=0.8, rot=0)
+    for bars, hatch in zip(ax.containers, ("//", "", "..")):
+        plt.setp(bars, hatch=hatch)
     ax.set(xlabel="iteration (0 = before training)", ylabel="instructions", title="Cache pool")
-    ax.set_ylim(0, 1.35 * max(base.max(), 1))  # room for the legend
-    ax.set_xticks(table["iteration"])
+    ax.set_ylim(0, 1.35 * max(sides.sum(axis=1).max(), 1))  # room for the legend
     ax.legend()
     return ax

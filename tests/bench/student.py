@@ -1,8 +1,8 @@
 """Measurements of the student: training against TRL, responses against one by one, the plan's memory. Run by hand:
 
-    python tests/bench/student.py [trl] [ablation] [greedy] [memory] [gpu] [--trl PYTHON] [--data FOLDER]
+    python tests/bench/student.py [trl] [ablation] [greedy] [memory] [gpu] [--trl PYTHON] [--seeds N] [--data FOLDER]
 
-Without names, all of them (about twenty minutes on two cores; the limits suppose that nothing else runs). `--trl` is
+Without names, all of them (about forty minutes on two cores; the limits suppose that nothing else runs). `--trl` is
 an interpreter with trl==1.16.0 beside the pinned torch, transformers, peft and bitsandbytes; `--data` is the folder
 with `user_oriented_davinci003.jsonl` (default: LIONKIT_DATA). Each part prints one line a figure, with the limit it is
 held to. `gpu` needs CUDA and 10 GB of its memory for a LLaMA-7B with random weights; without CUDA it walks the same
@@ -34,6 +34,7 @@ from lionkit import plan, student
 from lionkit.config import Config, StudentConfig
 from lionkit.readers import read_instructions
 from lionkit.sandbox import weights
+from lionkit.student.batches import ByLength
 from lionkit.student.dense import dense
 from lionkit.student.encode import IGNORED, encode, label_audit, prompt_ids
 
@@ -59,6 +60,7 @@ arguments = SFTConfig(
     output_dir=job["out"], num_train_epochs=1, per_device_train_batch_size=job["batch_size"], use_cpu=True,
     learning_rate=job["learning_rate"], lr_scheduler_type="cosine", warmup_steps=0.03, seed=job["seed"],
     max_length=job["max_length"], bf16=job["dtype"] == "bfloat16", gradient_checkpointing=False,
+    train_sampling_strategy="sequential",
     completion_only_loss=True, save_strategy="no", report_to="none", logging_steps=1, disable_tqdm=True,
 )
 lora = LoraConfig(r=job["rank"], lora_alpha=job["alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
@@ -68,7 +70,9 @@ sft = SFTTrainer(model, arguments, train_dataset=rows, peft_config=lora,
 sft.train()
 seconds = time.monotonic() - started
 sft.model.save_pretrained(job["out"])
-print(json.dumps({"seconds": seconds, "ids": [list(map(int, r)) for r in sft.train_dataset["input_ids"]]}))
+losses = [entry["loss"] for entry in sft.state.log_history if "loss" in entry]
+ids = [list(map(int, row)) for row in sft.train_dataset["input_ids"]]
+print(json.dumps({"seconds": seconds, "losses": losses, "ids": ids}))
 """
 
 
@@ -77,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[[], *parts], default=[])
     parser.add_argument("--trl", default="")
+    parser.add_argument("--seeds", type=int, default=3, help="pairs of runs of `trl`, four minutes each")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIONKIT_DATA", "../shared/data")))
     parser.add_argument("--peak", default="", help=argparse.SUPPRESS)  # one model of `memory`, in a process of its own
     options = parser.parse_args()
@@ -95,39 +100,54 @@ def read_pairs(options: argparse.Namespace) -> Pairs:
 
 
 def against_trl(options: argparse.Namespace, folder: Path) -> None:
-    """The first 96 rows that fit uncut, so that both see the same ids; validation on all others that can be encoded."""
+    """The first 96 rows that fit uncut, so that both see the same ids; validation on all others that can be encoded.
+
+    A pair of runs a seed starts from the same LoRA weights and takes the same rows in each step, so that its losses
+    differ by what the two trainers do and not by chance.
+    """
     if not options.trl:
         return print("trl: left out, --trl names no interpreter with trl==1.16.0")
-    model = student.load(weights.NAME)
+    tokenizer = (model := student.load(weights.NAME)).tokenizer
     pairs = read_pairs(options)
-    rows = [encode(model.tokenizer, *pair, template=model.template, max_length=256) for pair in pairs]
+    rows = [encode(tokenizer, *pair, template=model.template, max_length=256) for pair in pairs]
     chosen = [i for i, row in enumerate(rows) if row and not row.cut][:96]
     held = [pair for i, pair in enumerate(pairs) if i not in chosen]
     ids = [row.input_ids for i in chosen if (row := rows[i])]
     tokens = sum(map(len, ids))
     texts = [
-        (model.tokenizer.decode(prompt_ids(model.tokenizer, pairs[i][0], template=model.template)), pairs[i][1])
-        for i in chosen
+        (tokenizer.decode(prompt_ids(tokenizer, pairs[i][0], template=model.template)), pairs[i][1]) for i in chosen
     ]
-    job = {"weights": str(weights.fetch()), "dtype": str(model.dtype).split(".")[1], "out": str(folder / "trl"),
-           "rows": texts, **SETTINGS}  # fmt: skip
-    (folder / "job.json").write_text(json.dumps(job))
-    done = subprocess.run(
-        [options.trl, "-c", TRL, str(folder / "job.json")], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"TRL failed: {done.stderr[-2000:]}")
-    theirs = json.loads(done.stdout.splitlines()[-1])
-    same = sum(map(operator.eq, ids, theirs["ids"]))
-    started = time.monotonic()
-    student.train(model, [pairs[i] for i in chosen], out=folder / "ours", progress=False, **SETTINGS)
-    seconds = time.monotonic() - started
-    print(f"trl: {len(chosen)} rows, {tokens} tokens without padding, {same} rows with the same ids in both")
-    print(f"trl: TRL {tokens / theirs['seconds']:.0f} tokens/s ({theirs['seconds']:.0f} s)")
-    print(f"trl: lionkit {tokens / seconds:.0f} tokens/s ({seconds:.0f} s)")
-    print(f"trl: {theirs['seconds'] / seconds:.2f} times as fast (>= 1.5)", flush=True)
-    trl, ours = (validation_loss(folder / name, held) for name in ("trl", "ours"))
-    print(f"trl: validation loss {trl:.4f} with TRL, {ours:.4f} with lionkit (no more than TRL's)")
+    print(f"trl: {len(chosen)} rows, {tokens} tokens without padding", flush=True)
+    speeds, losses = [], []
+    for seed in range(options.seeds):
+        settings = {**SETTINGS, "seed": seed}
+        order = list(ByLength([len(row) for row in ids], settings["batch_size"], seed, lambda: 0))
+        job = {"weights": str(weights.fetch()), "dtype": str(model.dtype).split(".")[1], **settings,
+               "out": str(folder / f"trl-{seed}"), "rows": [texts[i] for i in order]}  # fmt: skip
+        (folder / "job.json").write_text(json.dumps(job))
+        command = [options.trl, "-c", TRL, str(folder / "job.json")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"TRL failed: {done.stderr[-2000:]}")
+        theirs = json.loads(done.stdout.splitlines()[-1])
+        same = sum(map(operator.eq, [ids[i] for i in order], theirs["ids"]))
+        model, started = student.load(weights.NAME), time.monotonic()
+        report = student.train(
+            model, [pairs[i] for i in chosen], out=folder / f"ours-{seed}", progress=False, **settings
+        )
+        seconds = time.monotonic() - started
+        apart = max(abs(a - b) for a, b in zip(report.losses, theirs["losses"], strict=True))
+        speeds.append(theirs["seconds"] / seconds)
+        losses.append([validation_loss(folder / f"{name}-{seed}", held) for name in ("trl", "ours")])
+        print(
+            f"trl: seed {seed}: {same} rows with the same ids; TRL {tokens / theirs['seconds']:.0f} tokens/s "
+            f"({theirs['seconds']:.0f} s), lionkit {tokens / seconds:.0f} ({seconds:.0f} s): {speeds[-1]:.2f} times; "
+            f"a step's training loss at most {apart:.4f} apart; validation {losses[-1][0]:.4f} and {losses[-1][1]:.4f}",
+            flush=True,
+        )
+    trl, ours = (sum(column) / len(losses) for column in zip(*losses, strict=True))
+    print(f"trl: {sorted(speeds)[len(speeds) // 2]:.2f} times as fast (>= 1.5), the median of {len(speeds)}")
+    print(f"trl: validation loss {trl:.4f} with TRL, {ours:.4f} with lionkit (no more than TRL's), means")
 
 
 def validation_loss(adapter: Path, held: Pairs) -> float:

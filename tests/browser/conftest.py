@@ -35,7 +35,6 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def chromium_path() -> str:
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("chromium is not installed (Debian: apt-get install chromium)")

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
 from lionkit import loop, notebooks
@@ -42,8 +43,6 @@ def executed(student_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIONKIT_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("LIONKIT_PRESET", "smoke")
-        patch.delenv("OPENAI_API_KEY", raising=False)
-        patch.delenv("OPENAI_BASE_URL", raising=False)
         run = open_run("demo")
         out = run.path / "notebooks"
         copies = {path.stem: notebooks.execute(path, out) for path in PATHS}
@@ -133,14 +132,35 @@ def test_links_lead_somewhere() -> None:
             assert target.startswith("https://arxiv.org/") or (path.parent / target).is_file(), (path.name, target)
 
 
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_the_copy_is_what_is_committed_and_the_page_links_to_pages(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int | None] = []
+    monkeypatch.setattr(notebooks._Relay, "execute", lambda client: limits.append(client.timeout))
+    assert notebooks.execute(path, tmp_path).read_bytes() == path.read_bytes()
+    assert limits == [None]  # a cell may take hours
+    page = (tmp_path / f"{path.stem}.html").read_text(encoding="utf-8")
+    linked = re.findall(r'href="(?!#|https://)([^"]*)"', page)
+    assert set(linked) <= {f"{name}.html" for name in NAMES}
+    assert "<code>solutions/solutions.py</code>" in page
+
+
 @pytest.mark.parametrize("name", [n for n in dir(EXERCISES) if n.startswith("check_")])
 def test_exercises_can_be_solved_and_can_fail(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     check = getattr(EXERCISES, name)
     assert check(getattr(SOLUTIONS, name.removeprefix("check_")))
     assert not check(lambda *arguments: None)
     assert not check(lambda *arguments: "wrong")
+    for array in (np.zeros((2, 2)), [np.zeros((2, 2))] * 6):
+        assert not check(lambda *arguments, array=array: array)
     assert "correct" in capsys.readouterr().out
     assert any(f"exercises.{name}(" in path.read_text() for path in PATHS)
+
+
+def test_a_right_answer_may_be_an_array() -> None:
+    assert EXERCISES.check_labels_for(lambda *arguments: np.array(SOLUTIONS.labels_for(*arguments)))
+    assert EXERCISES.check_mean_loss(lambda *arguments: np.array(SOLUTIONS.mean_loss(*arguments)))
 
 
 def test_out_of_order_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
