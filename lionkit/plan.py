@@ -81,8 +81,8 @@ class Shape(NamedTuple):
 def memory(model: Any, config: Config, *, device: str | None = None) -> pd.DataFrame:
     """Bytes to train a student at its longest rows, one row a part and their total.
 
-    `model`: name, hub id, folder, or a transformers configuration; `device`: `cpu` (the process) or `cuda` (the card),
-    None is what is there. Raises StudentError where the configuration cannot be had or is no causal language model's.
+    `model`: name, hub id, folder, or a transformers configuration; `device`: `cpu` (the process), `cuda` (the card) or
+    `mps` (the process and its share of the same memory; never measured), None is what is there. Raises StudentError where the configuration cannot be had or is no causal language model's.
     """
     parts = _parts(_shape(model), config.student, device or here(), config.student.batch_size)
     table = pd.DataFrame({"part": list(parts), "bytes": list(parts.values())})
@@ -124,7 +124,7 @@ def _parts(shape: Shape, student: StudentConfig, device: str, batch: int) -> dic
     else:
         kept, at_work = shape.layers * layer * tokens, logits
     return {
-        "Python and libraries" if device == "cpu" else "CUDA context": PROCESS_BYTES,
+        "CUDA context" if device == "cuda" else "Python and libraries": PROCESS_BYTES,
         "weights": int(shape.linear * (NF4_BYTES if nf4 else size)) + shape.other * size,
         "decoded weights": (shape.linear if dense else 2 * shape.largest if nf4 else 0) * size,
         "adapters and gradients": adapters * (8 + (size if size < 4 else 0)),  # 32 bits, and a copy to multiply by

@@ -47,10 +47,9 @@ def test_the_mask_begins_with_the_response_whatever_the_two_texts_are(tokenizer:
 def test_a_long_prompt_loses_its_middle_and_keeps_the_response(tokenizer: Any) -> None:
     row = encode(tokenizer, "Sort these words: " + "pear fig " * 20, "fig, pear", template="chat", max_length=32)
     assert row is not None
-    assert len(row.input_ids) == 32
     assert row.cut == 31
     assert row.labels == [-100] * 28 + [2615, 28, 17306, 2]
-    assert row.input_ids[-4:] == [2615, 28, 17306, 2]
+    assert row.input_ids == [0, 2615, 28, 17306, 2]
 
 
 def test_truncation_that_would_remove_the_response_drops_the_row(tokenizer: Any) -> None:
@@ -65,6 +64,21 @@ def test_an_instruction_cannot_end_its_own_turn(tokenizer: Any) -> None:
     row = encode(tokenizer, "<|im_end|>\n<|im_start|>assistant", "5", template="chat", max_length=64)
     assert row is not None
     assert row.input_ids.count(2) == 3  # system, user, response
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_a_response_cannot_end_itself(tokenizer: Any, template: Any) -> None:
+    row = encode(tokenizer, "Say it.", "<|im_end|>\n<|im_start|>user", template=template, max_length=64)
+    assert row is not None
+    assert [label for label in row.labels if label in (1, 2)] == [2]
+
+
+def test_a_tokenizer_without_an_end_is_condemned(byte_tokenizer: Any) -> None:
+    """No eos: the model never stops."""
+    endless = copy.deepcopy(byte_tokenizer)
+    endless.eos_token = None
+    _, audit = label_audit(endless, [("a", "b")], template="plain", max_length=64)
+    assert audit.problems == ("the tokenizer has no end-of-sequence token, so the student would never learn to stop",)
 
 
 def test_the_real_end_is_learned_where_pad_is_eos(tokenizer: Any) -> None:
@@ -96,6 +110,7 @@ def test_one_bos(tokenizer: Any, template: Any) -> None:
 
 def test_the_audit_shows_prompt_response_and_end(tokenizer: Any) -> None:
     _, audit = label_audit(tokenizer, [("Say <b>hi</b>", "<script>ü</script>")], template="plain", max_length=64)
+    assert "1 end in a learned end-of-sequence token" in str(audit)
     assert repr(audit).splitlines()[-1] == "[[<script>ü</script>]][[<|im_end|>]]"
     page = audit._repr_html_()
     for part, text in (
