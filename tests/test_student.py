@@ -40,7 +40,7 @@ def trained(student_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_training_learns_and_saves_finite_weights(trained: Trained) -> None:
     _, out, report = trained
-    assert report.rows == 16
+    assert report.audit.rows == 16
     assert report.steps == len(report.losses) == 8
     assert sum(report.losses[-2:]) < 0.7 * sum(report.losses[:2])
     tensors = load_file(out / "adapter_model.safetensors")

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,7 +32,7 @@ from lionkit.student import ranks
 from lionkit.student.batches import BLANK, ByLength, collate, fill, pieces, share
 from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import dense
-from lionkit.student.encode import IGNORED, Encoded, label_audit
+from lionkit.student.encode import IGNORED, Audit, Encoded, label_audit
 from lionkit.student.model import Student
 
 Pairs = Sequence[tuple[str, str]]
@@ -52,14 +55,9 @@ out and halves its scale, which begins at 2^16; in other types one is too many."
 class TrainReport:
     """What training did. `counts()` is reproducible on one machine; times and memory are not."""
 
-    rows: int
-    dropped: int
-    cut: int
-    tokens: int
-    """Tokens of all rows, padding not counted, in one epoch."""
-    supervised_tokens: int
+    audit: Audit
+    """Of the rows that were trained on: padding is not counted, and one epoch."""
     steps: int
-    template: str
     losses: list[float]
     """Mean loss per response token, by optimizer step."""
     validation: list[tuple[int, float]] = field(default_factory=list)
@@ -69,10 +67,11 @@ class TrainReport:
     """Most bytes during training: of tensors on CUDA, else of this whole process."""
 
     def counts(self) -> dict[str, Any]:
-        names = ("rows", "dropped", "cut", "tokens", "supervised_tokens", "steps", "template")
+        names = ("template", "rows", "dropped", "cut", "tokens", "supervised")
+        counts = {name: getattr(self.audit, name) for name in names} | {"steps": self.steps}
         last = self.losses[-max(len(self.losses) // 10, 1) :]
         best = {"validation_loss": round(min(loss for _, loss in self.validation), 4)} if self.validation else {}
-        return {name: getattr(self, name) for name in names} | {"loss": round(sum(last) / len(last), 4)} | best
+        return counts | {"loss": round(sum(last) / len(last), 4)} | best
 
 
 @ranks.shared
@@ -137,9 +136,7 @@ def train(
             save_adapter(student, out)
     losses, validation = _history(state)
     return TrainReport(
-        rows=audit.rows, dropped=audit.dropped, cut=audit.cut, tokens=audit.tokens,
-        supervised_tokens=audit.supervised, steps=state.global_step, template=student.template,
-        losses=losses, validation=validation,
+        audit=audit, steps=state.global_step, losses=losses, validation=validation,
         seconds=time.monotonic() - started, peak_memory=peak_memory(student.device),
     )  # fmt: skip
 
@@ -224,6 +221,7 @@ class _StudentTrainer(Trainer):
 
     def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], step: int) -> None:
         rows = fill(rows, args.per_device_train_batch_size, ranks.processes())
+        held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
         held = fill(held, args.per_device_eval_batch_size, ranks.processes())
         super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
         self.step_rows = step
@@ -306,11 +304,11 @@ class _Watch(TrainerCallback):
         if "loss" not in logs:
             return
         self.skipped = 0 if math.isfinite(logs.get("grad_norm", 0.0)) else self.skipped + 1
-        for name, broken in (("loss", not math.isfinite(logs["loss"])), ("grad_norm", self.skipped > SKIPPED * args.fp16)):
-            if broken:
-                raise StudentError(
-                    f"the {name} is {logs[name]} at step {state.global_step}: nothing was saved; lower learning_rate"
-                )
+        allowed = SKIPPED if args.fp16 else 0
+        if broken := "loss" if not math.isfinite(logs["loss"]) else "grad_norm" if self.skipped > allowed else "":
+            raise StudentError(
+                f"the {broken} is {logs[broken]} at step {state.global_step}: nothing was saved; lower learning_rate"
+            )
         self.bar.update(1, loss=f"{logs['loss']:.3f}")
         if time.monotonic() - self.watched >= WATCH_SECONDS:
             self.on_train_end(args, state, control)
@@ -350,13 +348,11 @@ def _reset_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held since the peak was last reset: tensors on CUDA, else the whole process (0: unknown)."""
+    """Most bytes held since the peak was last reset (where it can be): tensors on CUDA, else the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if (status := Path("/proc/self/status")).is_file():  # getrusage would count the process that started this one
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+    with suppress(OSError):  # getrusage would count the process that started this one
+        if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
+            return int(found[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

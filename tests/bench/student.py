@@ -268,7 +268,7 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     table = plan.memory(config, Config(student=StudentConfig(**settings)), device=device.type)
     planned = int(table["bytes"].iloc[-1] - (table["bytes"].iloc[0] if on_gpu else 0))  # torch counts no context
     print(table.to_string(index=False))
-    print(f"gpu: {report.tokens / report.seconds:.0f} tokens/s over {report.steps} steps, losses {report.losses[-3:]}")
+    print(f"gpu: {report.audit.tokens / report.seconds:.0f} tokens/s over {report.steps} steps, losses {report.losses[-3:]}")
     print(f"gpu: peak {report.peak_memory / 2**30:.2f} GiB (<= 8), planned {planned / 2**30:.2f} GiB (within 10%)")
 
 
