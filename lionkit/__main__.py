@@ -132,7 +132,7 @@ def plan(
         if measured := values.get("peak_memory"):
             held = f"{stage}: measured {measured / 2**30:.2f} GiB, with all else that the process held"
             planned = values.get("planned_memory")
-            print(f"{held}; planned {planned / 2**30:.2f} ({planned / measured - 1:+.0%})" if planned else held)
+            print(f"{held}; planned {planned / 2**30:.2f} GiB ({planned / measured - 1:+.0%})" if planned else held)
 
 
 @app.command()

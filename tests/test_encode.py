@@ -29,8 +29,9 @@ def test_chat_ids_and_labels(tokenizer: Any) -> None:
 
 def test_plain_ids_and_labels(tokenizer: Any) -> None:
     row = encode(tokenizer, "Add 2 and 3.", "5", template="plain", max_length=64)
-    prompt = [3757, 20880, 42, 198, 7684, 216, 34, 284, 216, 35, 30, 198, 198, 3757, 14212, 42, 198]
-    assert row == Encoded([*prompt, 37, 2], [-100] * 17 + [37, 2])
+    opening = [19798, 314, 354, 5785, 338, 6601, 253, 3856, 30, 9517, 253, 2426, 338, 13674, 32873, 260, 3116, 30]
+    headed = [198, 198, 3757, 20880, 42, 198, 7684, 216, 34, 284, 216, 35, 30, 198, 198, 3757, 14212, 42, 198]
+    assert row == Encoded([*opening, *headed, 37, 2], [-100] * 37 + [37, 2])
 
 
 @pytest.mark.parametrize("template", ["chat", "plain"])
@@ -49,7 +50,9 @@ def test_a_long_prompt_loses_its_middle_and_keeps_the_response(tokenizer: Any) -
     assert row is not None
     assert row.cut == 31
     assert row.labels == [-100] * 28 + [2615, 28, 17306, 2]
-    assert row.input_ids == [0, 2615, 28, 17306, 2]
+    first = [1, 9690, 198, 2, 198, 1, 4093, 198, 48762, 623, 1924, 42, 17306, 2335]
+    last = [2335, 17306, 2335, 17306, 2335, 17306, 2335, 216, 2, 198, 1, 520, 9531, 198]
+    assert row.input_ids == [*first, *last, 2615, 28, 17306, 2]
 
 
 def test_truncation_that_would_remove_the_response_drops_the_row(tokenizer: Any) -> None:

@@ -99,7 +99,9 @@ def test_pools_are_conserved_over_iterations(run: Run) -> None:
 def test_each_iteration_goes_on_from_the_last_adapter(run: Run) -> None:
     players = roles(run)
     loop.run_all(run, players)
-    assert players.student.loaded == [None, None, run.folder(1, "imitation") / "adapter"]  # to answer, to train, to train
+    to_answer, *to_train = players.student.loaded
+    assert to_answer is None
+    assert to_train == [None, run.folder(1, "imitation") / "adapter"]
 
 
 def test_a_half_trained_student_never_answers(run: Run) -> None:
@@ -117,8 +119,8 @@ def test_a_share_of_the_train_pool_is_kept_for_validation() -> None:
     run = open_run("v", preset="smoke", student={"validation_share": 0.1, "patience": 2})
     players = roles(run)
     train = players.student.train
-    players.student.train = lambda student, pairs, **o: seen.append([pairs, o["validation"], o["patience"]]) or train(
-        student, pairs, **o
+    players.student.train = lambda student, pairs, **o: (
+        seen.append([pairs, o["validation"], o["patience"]]) or train(student, pairs, **o)
     )
     loop.imitate(run, players, 1)
     [[pairs, validation, patience]] = seen

@@ -74,7 +74,10 @@ def export_student(
     converter = find_converter(gguf)
     kind = _choose(model, dtype)
     remedy = "the merge needs all weights in 16 bits; use a machine with more memory"
-    with whole_folder(out) as work, explained("merging", remedy):  # first, so that a folder that is taken is said before minutes of loading
+    with (
+        whole_folder(out) as work,
+        explained("merging", remedy),
+    ):  # first, so that a folder that is taken is said before minutes of loading
         student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
         name = base or (Path(student.base).name if Path(student.base).is_absolute() else student.base)
         merged = student.model.merge_and_unload()
@@ -103,7 +106,9 @@ def _choose(model: str | Path, dtype: Dtype) -> Literal["float16", "bfloat16"]:
     except (OSError, ValueError) as error:
         raise StudentError(f"cannot read the configuration of {model}: {first_line(error)}") from None
     if getattr(own, "quantization_config", None):
-        raise StudentError(f"{model} is quantised itself, and a merge would round the adapter away: name its 16-bit base")
+        raise StudentError(
+            f"{model} is quantised itself, and a merge would round the adapter away: name its 16-bit base"
+        )
     return dtype if dtype != "auto" else "bfloat16" if own.dtype == torch.bfloat16 else "float16"
 
 

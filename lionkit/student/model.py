@@ -101,6 +101,8 @@ def load(
     if adapter is not None:
         network = add_adapter(network, adapter, base)
     _avoid_packed_kernel(network)
+    if quantize == "nf4":
+        _let_go_of_the_file(network)
     network.eval()
     chosen: Template = ("chat" if tokenizer.chat_template else "plain") if template == "auto" else template
     if chosen == "chat" and not tokenizer.chat_template:
@@ -170,6 +172,13 @@ def _avoid_packed_kernel(network: Any) -> None:
     for module in network.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def _let_go_of_the_file(network: Any) -> None:
+    """Copy what was not quantised out of the mapped weights' file, which would stay in memory whole for its sake."""
+    for parameter in network.parameters():
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
