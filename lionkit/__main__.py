@@ -90,7 +90,7 @@ def status(name: Name = "") -> None:
 @app.command()
 def plan(
     name: Name = "",
-    device: Annotated[str, typer.Option(help="cpu or cuda; default: what is here")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; default: what is here")] = "",
     gib: Annotated[
         float, typer.Option(min=0, max=1e6, help="memory to fit into, in GiB; default: this machine's")
     ] = 0.0,
@@ -99,8 +99,8 @@ def plan(
     from lionkit import plan
     from lionkit.run import open_run
 
-    if device not in ("", "cpu", "cuda"):
-        raise ConfigError(f"--device {device}: plans are for cpu or cuda")
+    if device not in ("", "cpu", "cuda", "mps"):
+        raise ConfigError(f"--device {device}: plans are for cpu, cuda or mps")
     opened = open_run(name)
     config, student = opened.config, opened.config.student
     print("\nCalls (a rough guide; stored replies are not asked again):")
@@ -112,11 +112,13 @@ def plan(
     print(f"\nMemory on {place} to train {student.model}, batch {student.batch_size}, length {student.max_length}:")
     print(plan.memory(student.model, config, device=place).to_string(index=False))
     largest = plan.largest_batch(student.model, config, room, device=place)
-    most = "4096 or more: a CPU takes a batch in pieces" if largest == 4096 else largest or "none fits"
-    print(f"Largest batch in {room / 2**30:.1f} GiB: {most}")
+    most = "4096 or more" if largest == 4096 else largest or "none fits"
+    print(f"Largest batch in {room / 2**30:.1f} GiB: {most}{' (a CPU takes it in pieces)' * (place == 'cpu')}")
     for stage, values in opened.stages.items():
-        if "peak_memory" in values:
-            print(f"Measured in {stage}: {values['peak_memory'] / 2**30:.2f} GiB, with all else that the process held")
+        if measured := values.get("peak_memory"):
+            held = f"{stage}: measured {measured / 2**30:.2f} GiB, with all else that the process held"
+            planned = values.get("planned_memory")
+            print(f"{held}; planned {planned / 2**30:.2f} GiB ({planned / measured - 1:+.0%})" if planned else held)
 
 
 @app.command()

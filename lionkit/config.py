@@ -144,6 +144,10 @@ class StudentConfig:
     """Tokens of prompt and response together (section 4.2: 1024)."""
     gradient_checkpointing: bool = True
     """Trade a third of the speed for most of the activation memory."""
+    validation_share: float = 0.0
+    """Share of the train pool that is not trained on but looked at after each epoch, whose best is kept; 0: none."""
+    patience: int | None = None
+    """Epochs without a lower validation loss that end the training; None trains them all."""
     max_new_tokens: int = 512
     """Longest response, in tokens."""
     temperature: float = 0.0
@@ -157,6 +161,11 @@ class StudentConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.max_length >= 16, "max_length", self.max_length, "at least 16 tokens")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "in [0, 1)")
+        rule = "at least 1, with a validation_share above 0, or left out"
+        _require(
+            self.patience is None or (self.patience >= 1 and self.validation_share > 0), "patience", self.patience, rule
+        )
         _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "between 0 and 1")
         _require(self.temperature >= 0, "temperature", self.temperature, "0 or above")
 
@@ -260,8 +269,12 @@ def single_gpu() -> Config:
 
 
 def paper() -> Config:
-    """The paper's sizes: 52k seeds, then 3 iterations of 3k hard and 3k easy instructions."""
-    return dataclasses.replace(single_gpu(), train_size=52_000, heldout_size=252, hard_size=3000, easy_size=3000)
+    """The paper's sizes and sampling: 52k seeds, then 3 iterations of 3k hard and 3k easy instructions."""
+    config = single_gpu()
+    student = dataclasses.replace(config.student, template="plain", temperature=0.7, max_new_tokens=1024)
+    return dataclasses.replace(
+        config, train_size=52_000, heldout_size=252, hard_size=3000, easy_size=3000, student=student
+    )
 
 
 PRESETS = {"offline": offline, "smoke": smoke, "single_gpu": single_gpu, "paper": paper}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lionkit import evaluate, generator, pools, readers, records, referee, served, teacher
+from lionkit import evaluate, generator, plan, pools, readers, records, referee, served, teacher
 from lionkit.client import ChatClient
 from lionkit.config import SANDBOX_URL, Config
 from lionkit.errors import StageStopped
@@ -37,17 +38,19 @@ class Roles:
     _loaded: tuple[Path | None, Any] | None = None
 
     def load(self, config: Config, adapter: Path | None, *, fresh: bool = False) -> Any:
-        """The student with this adapter; the last one loaded is kept, unless `fresh` weights are asked for."""
+        """The student with this adapter. The last one is kept, but not a `fresh` one: training changes it in place."""
         if fresh or self._loaded is None or self._loaded[0] != adapter:
             self._loaded = None  # frees the old weights before the new ones are loaded
             options = {"quantize": config.student.quantize, "template": config.student.template, "seed": config.seed}
-            self._loaded = (adapter, self.student.load(config.student.model, adapter=adapter, **options))
+            student = self.student.load(config.student.model, adapter=adapter, **options)
+            if fresh:
+                return student
+            self._loaded = (adapter, student)
         return self._loaded[1]
 
-    def trained(self, adapter: Path) -> None:
-        """Note that the student in memory now has this adapter."""
-        if self._loaded is not None:
-            self._loaded = (adapter, self._loaded[1])
+    def trained(self, student: Any, adapter: Path) -> None:
+        """Keep a student that was trained to this adapter."""
+        self._loaded = (adapter, student)
 
 
 class _OwnStudent:
@@ -137,28 +140,44 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
     def make(folder: Path) -> dict[str, Any]:
         responses = _ask_teacher(run, roles, train_pool, f"teacher, train pool {iteration}")
         records.write_jsonl(folder / "teacher.jsonl", responses)
-        texts = {i.id: i.text for i in train_pool}
-        pairs = [(texts[r.instruction_id], r.text) for r in responses if r.status == "ok"]
-        if not pairs:
+        answers = {r.instruction_id: r.text for r in responses if r.status == "ok"}
+        usable = [i for i in train_pool if i.id in answers]
+        if not usable:
             raise StageStopped(
                 f"none of the teacher's {len(responses)} answers can be trained on, the first because: "
                 f"{responses[0].reason or responses[0].status}; all are in {shown(folder / 'teacher.jsonl')}"
             )
+        planned = _announce(config) if isinstance(roles.student, _OwnStudent) else None
         student = roles.load(config, before, fresh=True)
         options = {name: getattr(config.student, name) for name in (
             "rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "accumulation", "max_length",
-            "gradient_checkpointing")}  # fmt: skip
+            "gradient_checkpointing", "patience")}  # fmt: skip
+        seed = config.seed + iteration
+        apart = pools.hold_out(usable, math.ceil(config.student.validation_share * (len(usable) - 1)), seed)
+        pairs, validation = ([(i.text, answers[i.id]) for i in items] for items in apart)
         report = roles.student.train(
-            student, pairs, out=folder / "adapter", seed=config.seed + iteration, watch=watch, **options
+            student, pairs, out=folder / "adapter", seed=seed, watch=watch, validation=validation, **options
         )
-        roles.trained(folder / "adapter")
-        run.note(iteration, "imitation", peak_memory=report.peak_memory)
-        records.write_text(folder / "losses.json", json.dumps(report.losses))
-        return {"answers": len(responses), "usable": len(pairs), **report.counts()}
+        roles.trained(student, folder / "adapter")
+        run.note(iteration, "imitation", peak_memory=report.peak_memory, planned_memory=planned)
+        records.write_text(folder / "losses.json", json.dumps([report.losses, report.validation]))
+        return {"answers": len(responses), "usable": len(usable), **report.counts()}
 
     inputs = {"train_pool": train_pool, "student": dataclasses.asdict(config.student), "teacher": _teacher_key(config),
               "seed": config.seed, "adapter": _adapter_digest(before)}  # fmt: skip
     return run.stage(iteration, "imitation", inputs, make) / "adapter"
+
+
+def _announce(config: Config) -> int:
+    """Print what memory the training will take, before a weight is loaded; returns it as a report's peak counts it."""
+    place, room = plan.here(), plan.room(plan.here())
+    parts = plan.memory(config.student.model, config, device=place).set_index("part")["bytes"]
+    total = int(parts["total"])
+    print(f"Training takes about {total / 2**30:.1f} GiB of the {room / 2**30:.1f} GiB here ({place}).")
+    if total > room:
+        most = plan.largest_batch(config.student.model, config, room, device=place)
+        print(f"That is too much: student.batch_size {most}" if most else "No batch fits: lower student.max_length")
+    return total - int(parts.get("CUDA context", 0))
 
 
 def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:

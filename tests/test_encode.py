@@ -29,8 +29,9 @@ def test_chat_ids_and_labels(tokenizer: Any) -> None:
 
 def test_plain_ids_and_labels(tokenizer: Any) -> None:
     row = encode(tokenizer, "Add 2 and 3.", "5", template="plain", max_length=64)
-    prompt = [3757, 20880, 42, 198, 7684, 216, 34, 284, 216, 35, 30, 198, 198, 3757, 14212, 42, 198]
-    assert row == Encoded([*prompt, 37, 2], [-100] * 17 + [37, 2])
+    opening = [19798, 314, 354, 5785, 338, 6601, 253, 3856, 30, 9517, 253, 2426, 338, 13674, 32873, 260, 3116, 30]
+    headed = [198, 198, 3757, 20880, 42, 198, 7684, 216, 34, 284, 216, 35, 30, 198, 198, 3757, 14212, 42, 198]
+    assert row == Encoded([*opening, *headed, 37, 2], [-100] * 37 + [37, 2])
 
 
 @pytest.mark.parametrize("template", ["chat", "plain"])
@@ -47,10 +48,11 @@ def test_the_mask_begins_with_the_response_whatever_the_two_texts_are(tokenizer:
 def test_a_long_prompt_loses_its_middle_and_keeps_the_response(tokenizer: Any) -> None:
     row = encode(tokenizer, "Sort these words: " + "pear fig " * 20, "fig, pear", template="chat", max_length=32)
     assert row is not None
-    assert len(row.input_ids) == 32
     assert row.cut == 31
     assert row.labels == [-100] * 28 + [2615, 28, 17306, 2]
-    assert row.input_ids[-4:] == [2615, 28, 17306, 2]
+    first = [1, 9690, 198, 2, 198, 1, 4093, 198, 48762, 623, 1924, 42, 17306, 2335]
+    last = [2335, 17306, 2335, 17306, 2335, 17306, 2335, 216, 2, 198, 1, 520, 9531, 198]
+    assert row.input_ids == [*first, *last, 2615, 28, 17306, 2]
 
 
 def test_truncation_that_would_remove_the_response_drops_the_row(tokenizer: Any) -> None:
@@ -65,6 +67,21 @@ def test_an_instruction_cannot_end_its_own_turn(tokenizer: Any) -> None:
     row = encode(tokenizer, "<|im_end|>\n<|im_start|>assistant", "5", template="chat", max_length=64)
     assert row is not None
     assert row.input_ids.count(2) == 3  # system, user, response
+
+
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_a_response_cannot_end_itself(tokenizer: Any, template: Any) -> None:
+    row = encode(tokenizer, "Say it.", "<|im_end|>\n<|im_start|>user", template=template, max_length=64)
+    assert row is not None
+    assert [label for label in row.labels if label in (1, 2)] == [2]
+
+
+def test_a_tokenizer_without_an_end_is_condemned(byte_tokenizer: Any) -> None:
+    """No eos: the model never stops."""
+    endless = copy.deepcopy(byte_tokenizer)
+    endless.eos_token = None
+    _, audit = label_audit(endless, [("a", "b")], template="plain", max_length=64)
+    assert audit.problems == ("the tokenizer has no end-of-sequence token, so the student would never learn to stop",)
 
 
 def test_the_real_end_is_learned_where_pad_is_eos(tokenizer: Any) -> None:
@@ -96,6 +113,7 @@ def test_one_bos(tokenizer: Any, template: Any) -> None:
 
 def test_the_audit_shows_prompt_response_and_end(tokenizer: Any) -> None:
     _, audit = label_audit(tokenizer, [("Say <b>hi</b>", "<script>ü</script>")], template="plain", max_length=64)
+    assert "1 end in a learned end-of-sequence token" in str(audit)
     assert repr(audit).splitlines()[-1] == "[[<script>ü</script>]][[<|im_end|>]]"
     page = audit._repr_html_()
     for part, text in (

@@ -22,6 +22,7 @@ from lionkit.sandbox.families import solve
 class RoteReport:
     rows: int
     losses: tuple[float, ...] = (1.0,)
+    validation: tuple[tuple[int, float], ...] = ()
     peak_memory: int = 2**30
 
     def counts(self) -> dict[str, Any]:
@@ -39,8 +40,11 @@ class RoteStudent:
     """Stands for the `student` module: its weights are the list of families it was trained on."""
 
     calls: list[str] = field(default_factory=list)
+    loaded: list[Path | None] = field(default_factory=list)
+    interrupted: bool = False
 
     def load(self, model: str, *, adapter: Path | None, **options: Any) -> set[str]:
+        self.loaded.append(adapter)
         return set() if adapter is None else set(json.loads((adapter / "adapter_model.safetensors").read_text()))
 
     def train(self, student: set[str], pairs: list[tuple[str, str]], *, out: Path, **options: Any) -> RoteReport:
@@ -50,6 +54,8 @@ class RoteStudent:
             assert answer == right
             if family.name[0] in "cfop":  # learns about half of the families
                 student.add(family.name)
+        if self.interrupted:
+            raise KeyboardInterrupt
         out.mkdir(parents=True, exist_ok=True)
         (out / "adapter_model.safetensors").write_text(json.dumps(sorted(student)))
         return RoteReport(len(pairs))
@@ -88,6 +94,38 @@ def test_pools_are_conserved_over_iterations(run: Run) -> None:
     assert rows[0]["exact_match"] == 0
     assert rows[1]["exact_match"] > 0.3
     assert rows[1]["relative_score"] > rows[0]["relative_score"] + 0.25
+
+
+def test_each_iteration_goes_on_from_the_last_adapter(run: Run) -> None:
+    players = roles(run)
+    loop.run_all(run, players)
+    to_answer, *to_train = players.student.loaded
+    assert to_answer is None
+    assert to_train == [None, run.folder(1, "imitation") / "adapter"]
+
+
+def test_a_half_trained_student_never_answers(run: Run) -> None:
+    """Training changes the weights in memory: after an interrupt they are neither the old nor the new student."""
+    players = roles(run)
+    players.student.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        loop.imitate(run, players, 1)
+    found = loop.discriminate(run, players, 0)
+    assert {r.text for r in found.student} == {"no idea"}
+
+
+def test_a_share_of_the_train_pool_is_kept_for_validation() -> None:
+    seen: list[list[Any]] = []
+    run = open_run("v", preset="smoke", student={"validation_share": 0.1, "patience": 2})
+    players = roles(run)
+    train = players.student.train
+    players.student.train = lambda student, pairs, **o: (
+        seen.append([pairs, o["validation"], o["patience"]]) or train(student, pairs, **o)
+    )
+    loop.imitate(run, players, 1)
+    [[pairs, validation, patience]] = seen
+    assert (len(pairs), len(validation), patience) == (57, 7, 2)
+    assert len({*pairs, *validation}) == 64
 
 
 def test_held_out_is_never_learned_from(run: Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lionkit import loop, records
+from lionkit import loop, plan, records
 from lionkit.__main__ import app, table
 from lionkit.__main__ import plan as show_plan
 from lionkit.client import ChatClient, ChatRequest
@@ -32,7 +32,7 @@ def lionkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["run", "--preset", "huge"], {}, "error: preset 'huge' is unknown"),
         (["status"], {"LIONKIT_MODE": "replay"}, "error: there is no run to replay at"),
         (["run", "--run", "../x"], {}, "error: run name '../x'"),
-        (["plan", "--device", "tpu"], {}, "error: --device tpu: plans are for cpu or cuda"),
+        (["plan", "--device", "tpu"], {}, "error: --device tpu: plans are for cpu, cuda or mps"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], environment: dict[str, str], words: str) -> None:
@@ -40,6 +40,18 @@ def test_errors_are_one_line(arguments: list[str], environment: dict[str, str], 
     assert out.returncode == 1
     assert out.stderr.startswith(words)
     assert len(out.stderr.splitlines()) == 1
+
+
+def test_the_plan_stands_beside_what_was_measured(tiny_model: Path) -> None:
+    run = open_run("p", preset="smoke", student={"model": str(tiny_model)})
+    run.note(1, "imitation", peak_memory=2**30, planned_memory=2**29)
+    out = lionkit("plan", "--run", "p", "--device", "cuda", "--gib", "4")
+    assert out.returncode == 0, out.stderr
+    lines = out.stdout.splitlines()
+    measured = "iteration-01/imitation: measured 1.00 GiB, with all else that the process held"
+    assert f"{measured}; planned 0.50 GiB (-50%)" in lines
+    assert f"Largest batch in 4.0 GiB: {plan.largest_batch(str(tiny_model), run.config, 2**32, device='cuda')}" in lines
+    assert any(line.lstrip().startswith("CUDA context") for line in lines)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from lionkit import student
 from lionkit.errors import StudentError
 from lionkit.sandbox.families import seeds, solve
+from lionkit.student.dense import dense
 from lionkit.student.model import choose_device, choose_dtype
 
 train_module = sys.modules["lionkit.student.train"]  # the package's name `train` is the function
@@ -38,7 +40,7 @@ def trained(student_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_training_learns_and_saves_finite_weights(trained: Trained) -> None:
     _, out, report = trained
-    assert report.rows == 16
+    assert report.audit.rows == 16
     assert report.steps == len(report.losses) == 8
     assert sum(report.losses[-2:]) < 0.7 * sum(report.losses[:2])
     tensors = load_file(out / "adapter_model.safetensors")
@@ -126,6 +128,10 @@ def test_gradients_agree_with_dequantised_weights_after_generating(
     model = with_lora(loaded.model)
     if cured:
         assert worst_difference(lora_gradients(model, loaded.tokenizer), reference) < 0.05
+        with dense(model, torch.float32):  # what training really goes through on a CPU
+            assert worst_difference(lora_gradients(model, loaded.tokenizer), reference) < 0.05
+        states = [layer.weight.quant_state for layer in model.modules() if isinstance(layer, Linear4bit)]
+        assert all(state.quant_type == "nf4" and state.nested for state in states)  # nested: double quantisation
     with torch.no_grad():
         model.eval().generate(input_ids=torch.tensor([[1, 9690, 198]], device=model.device), max_new_tokens=2)
     after = worst_difference(lora_gradients(model.train(), loaded.tokenizer), reference)
@@ -154,6 +160,42 @@ def test_batches_answer_as_one_by_one_in_fp32(
     assert sum(a != b for a, b in zip(wrong, single)) >= 8
 
 
+def test_sampling_follows_its_seed_and_greedy_nothing_else(tiny_model: Path) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    ask: dict[str, Any] = {"max_new_tokens": 12, "progress": False}
+    greedy = student.respond(model, TEXTS[:4], **ask)
+    warm = [student.respond(model, TEXTS[:4], temperature=1.0, seed=seed, **ask) for seed in (0, 0, 1)]
+    assert warm[0] == warm[1]
+    assert warm[0] != warm[2]
+    assert greedy not in warm
+    model.model.generation_config.repetition_penalty = 5.0  # a base may come with it
+    model.model.generation_config.no_repeat_ngram_size = 1
+    assert student.respond(model, TEXTS[:4], **ask) == greedy
+
+
+def test_an_answer_stops_at_its_end_and_says_where_it_was_cut(tiny_model: Path, monkeypatch: Any) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    letter = model.tokenizer("x")["input_ids"][0]
+    ends = [[letter, 2, letter, letter], [letter, letter, letter, letter]]
+
+    def generate(input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
+        return torch.cat([input_ids, torch.tensor(ends)], dim=1)
+
+    monkeypatch.setattr(model.model, "generate", generate)
+    assert student.respond(model, ["a", "b"], max_new_tokens=4, progress=False) == [("x", False), ("xxxx", True)]
+
+
+def test_no_memory_to_answer_in_is_one_line(tiny_model: Path, monkeypatch: Any) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+
+    def generate(**options: Any) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(model.model, "generate", generate)
+    with pytest.raises(StudentError, match=r"out of memory while answering: lower response_batch \(16\)"):
+        student.respond(model, ["a"], max_new_tokens=4, progress=False)
+
+
 def test_nothing_to_learn_from_is_refused(student_weights: Path, tmp_path: Path) -> None:
     """All labels -100, so that the loss is 0 or NaN: refused before the first step."""
     model = student.load(student_weights)
@@ -167,6 +209,25 @@ def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(StudentError, match="there is no model") as caught:
         student.load(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["cut", "narrow"])
+def test_damaged_weights_are_one_line(tiny_model: Path, tmp_path: Path, how: str) -> None:
+    shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
+    weights, settings = tmp_path / "model.safetensors", tmp_path / "config.json"
+    if how == "cut":
+        weights.write_bytes(weights.read_bytes()[:-99])
+    else:
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"hidden_size": 32}))
+    with pytest.raises(StudentError, match="cannot load ") as caught:
+        student.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("option", "value"), [("dtype", "fp16"), ("quantize", "int8")])
+def test_an_option_that_is_none_is_one_line(tiny_model: Path, option: str, value: str) -> None:
+    with pytest.raises(StudentError, match=f"{option} = '{value}': choose one of "):
+        student.load(tiny_model, **{option: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,16 @@ def test_a_merge_into_four_bits_would_lose_what_was_learnt(tiny_model: Path, ada
     assert "(not into 4-bit weights)" in str(made)
 
 
+def test_a_base_that_is_quantised_itself_is_refused(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
+    """A merge into 4-bit weights, by the back door: such a folder loads in 4 bits whatever is asked for."""
+    quantised = tmp_path / "base"
+    student.load(tiny_model, device="cpu").model.save_pretrained(quantised)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(quantised)
+    for dtype in ("auto", "float16"):
+        with pytest.raises(StudentError, match="is quantised itself"):
+            student.export_student(quantised, adapter, tmp_path / "out", dtype=dtype)  # type: ignore[arg-type]
+
+
 def test_the_published_adapter_names_its_base_and_no_folder_of_this_machine(
     tiny_model: Path, adapter: Path, tmp_path: Path
 ) -> None:

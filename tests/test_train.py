@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import Trainer
 
 from lionkit import student
 from lionkit.errors import LionkitError, StudentError
 from lionkit.student import checkpoint
-from lionkit.student.batches import ByLength, pieces
+from lionkit.student.batches import ByLength, collate, pieces
+from lionkit.student.encode import label_audit
 
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
 SETTINGS: dict[str, Any] = {"rank": 4, "learning_rate": 1e-2, "batch_size": 2, "max_length": 96, "epochs": 2,
@@ -66,15 +69,65 @@ def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Pat
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["adapter_config.json", ADAPTER]
 
 
-def test_a_checkpoint_of_other_settings_is_not_resumed(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("change", [{"learning_rate": 2e-2}, {"alpha": 64}, {"dropout": 0.2}])
+def test_a_checkpoint_of_other_settings_is_not_resumed(
+    folder: Path, tmp_path: Path, monkeypatch: Any, change: dict[str, float]
+) -> None:
     monkeypatch.setattr(sys.modules["lionkit.student.train"], "save_adapter", lambda *a: pytest.fail("cut short"))
     with pytest.raises(pytest.fail.Exception):
         train(folder, tmp_path, checkpoint_seconds=0.0)
     assert (tmp_path / "checkpoints" / "checkpoint-7").is_dir()
+    (tmp_path / ".adapter").mkdir()
+    (tmp_path / ".adapter" / ADAPTER).write_text("left by a kill")
     monkeypatch.undo()
-    assert (
-        train(folder, tmp_path, learning_rate=2e-2).losses == train(folder, tmp_path / "new", learning_rate=2e-2).losses
-    )
+    assert train(folder, tmp_path, **change).losses == train(folder, tmp_path / "new", **change).losses
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter_config.json", ADAPTER, "new"]
+
+
+def test_training_stopped_in_a_validation_resumes_with_it_and_with_its_patience(
+    folder: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    options: dict[str, Any] = {"validation": [("Say zero.", "nothing at all")], "patience": 2, "epochs": 30,
+                               "learning_rate": 5e-2, "checkpoint_seconds": 0.0}  # fmt: skip
+    whole = train(folder, tmp_path / "whole", **options)
+    assert 3 < len(whole.validation) < 30
+    kind = sys.modules["lionkit.student.train"]._StudentTrainer
+    evaluate, last = kind.evaluate, len(whole.validation)
+
+    def stops(trainer: Any, *args: Any, **kwargs: Any) -> Any:  # in the validation whose result ends the training
+        if trainer.state.epoch >= last:
+            raise KeyboardInterrupt
+        return evaluate(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "evaluate", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, tmp_path / "cut", **options)
+    monkeypatch.undo()
+    resumed = train(folder, tmp_path / "cut", **options)
+    assert (resumed.losses, resumed.validation) == (whole.losses, whole.validation)
+    assert (tmp_path / "cut" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+
+
+def test_the_loss_is_transformers_own_from_labelled_positions_alone(folder: Path, tmp_path: Path) -> None:
+    """Off-by-one mask: a loss shifted by one token would fall all the same."""
+    model = student.load(folder, dtype="float32", device="cpu")
+    rows, audit = label_audit(model.tokenizer, PAIRS, template=model.template, max_length=96)
+    with torch.no_grad():
+        expected = float(model.model(**collate(model.tokenizer)(rows)).loss)
+    seen: list[int] = []
+    model.model.get_output_embeddings().register_forward_hook(lambda layer, args, out: seen.append(out.numel() // 259))
+    report = student.train(model, PAIRS, out=tmp_path, **(SETTINGS | {"dropout": 0.0, "batch_size": 8, "epochs": 1}))
+    assert report.losses == [pytest.approx(expected, rel=1e-5)]
+    assert sum(seen) == audit.supervised < audit.tokens / 2
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradient_checkpointing_computes_layers_twice(folder: Path, tmp_path: Path, checkpointing: bool) -> None:
+    model = student.load(folder, dtype="float32", device="cpu")
+    calls: list[int] = []
+    model.model.model.layers[0].mlp.register_forward_pre_hook(lambda *args: calls.append(1))
+    student.train(model, PAIRS, out=tmp_path, **(SETTINGS | {"epochs": 1, "gradient_checkpointing": checkpointing}))
+    assert len(calls) == 4 * (1 + checkpointing)
 
 
 def test_accumulated_batches_weigh_every_token_alike(folder: Path, tmp_path: Path) -> None:
@@ -103,13 +156,54 @@ def test_validation_keeps_the_best_epoch_and_patience_ends_early(folder: Path, t
         **(SETTINGS | {"epochs": 30, "learning_rate": 5e-2}),
     )  # fmt: skip
     assert 2 < len(report.validation) < 30
-    assert min(report.validation) == report.validation[-3]  # two epochs without gain, then the end
+    losses = [loss for _, loss in report.validation]
+    assert min(losses) == losses[-3]  # two epochs without gain, then the end
     again = student.load(folder, dtype="float32", adapter=tmp_path)
     text = [("Say zero.", "nothing at all")]
     kept = [
         student.train(s, text, out=tmp_path / "x", **(SETTINGS | {"dropout": 0.0})).losses[0] for s in (model, again)
     ]
-    assert kept == pytest.approx([min(report.validation)] * 2, rel=0.1)
+    assert kept == pytest.approx([min(losses)] * 2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"patience": 2}, "with validation rows"), ({"patience": 0, "validation": PAIRS}, "at least 1"),
+     ({"validation": [("x", "")]}, "validation rows cannot be used: .*no row is left")],
+)  # fmt: skip
+def test_validation_that_cannot_be_is_refused(
+    folder: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(StudentError, match=words):
+        train(folder, tmp_path, **options)
+
+
+def test_validation_takes_the_batches_of_training(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    sizes: list[int] = []
+    losses = sys.modules["lionkit.student.train"]._StudentTrainer._token_losses
+    monkeypatch.setattr(
+        sys.modules["lionkit.student.train"]._StudentTrainer, "_token_losses",
+        lambda self, model, inputs: sizes.append(len(inputs["labels"])) or losses(self, model, inputs),
+    )  # fmt: skip
+    train(folder, tmp_path, validation=PAIRS, epochs=1)
+    assert max(sizes) == SETTINGS["batch_size"]
+
+
+def test_float16_may_skip_steps_and_other_types_may_not() -> None:
+    """A GradScaler's first steps overflow by design; its Trainer logs their gradient norm all the same."""
+    watch, state = sys.modules["lionkit.student.train"]._Watch, SimpleNamespace(global_step=1, log_history=[])
+    bar = SimpleNamespace(update=lambda *args, **kwargs: None)
+    overflow = {"loss": 2.0, "grad_norm": float("inf")}
+    half, single = (SimpleNamespace(fp16=fp16) for fp16 in (True, False))
+    patient = watch(bar, 60.0, None, 0)
+    for logs in [*[overflow] * 20, {"loss": 2.0, "grad_norm": 1.0}, *[overflow] * 20]:
+        patient.on_log(half, state, None, logs=logs)
+    with pytest.raises(StudentError, match="the grad_norm is inf at step 1"):
+        patient.on_log(half, state, None, logs=overflow)
+    with pytest.raises(StudentError, match="the grad_norm is inf at step 1"):
+        watch(bar, 60.0, None, 0).on_log(single, state, None, logs=overflow)
+    with pytest.raises(StudentError, match="the loss is nan"):
+        watch(bar, 60.0, None, 0).on_log(half, state, None, logs={"loss": float("nan")})
 
 
 def test_a_loss_that_is_not_finite_is_never_saved(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -135,6 +229,9 @@ def test_weights_that_are_not_finite_are_never_saved(folder: Path, tmp_path: Pat
     [
         (torch.OutOfMemoryError("CUDA out of memory"), r"out of memory .* batch_size \(2\), max_length \(96\)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "out of memory"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), "the disk is full"),
         (RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file"), "disk is full"),
     ],
@@ -156,7 +253,8 @@ def test_the_watch_sees_every_loss(folder: Path, tmp_path: Path, monkeypatch: An
     monkeypatch.setattr(sys.modules["lionkit.student.train"], "WATCH_SECONDS", 0.0)
     report = train(folder, tmp_path, validation=PAIRS[:2], watch=lambda *seen: calls.append(seen))
     assert [len(losses) for losses, _ in calls] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
-    assert calls[-1] == (report.losses, list(zip([4, 8], report.validation, strict=True)))
+    assert calls[-1] == (report.losses, report.validation)
+    assert [step for step, _ in report.validation] == [4, 8]
 
 
 def test_every_row_comes_once_and_a_step_begins_with_its_longest() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from lionkit.errors import StudentError
 from lionkit.student.encode import IGNORED, Encoded
@@ -69,15 +70,14 @@ def pieces(batch: dict[str, torch.Tensor], tokens: int) -> list[dict[str, torch.
 
 def collate(tokenizer: Any) -> Callable[[list[Encoded]], dict[str, torch.Tensor]]:
     """Rows to tensors [batch, longest]: padded on the right, the padding masked and never a label."""
-    pad = tokenizer.pad_token_id
 
     def stack(rows: list[Encoded]) -> dict[str, torch.Tensor]:
-        width = max(len(row.input_ids) for row in rows)
-        columns = {
-            "input_ids": [row.input_ids + [pad] * (width - len(row.input_ids)) for row in rows],
-            "attention_mask": [[1] * len(row.input_ids) + [0] * (width - len(row.input_ids)) for row in rows],
-            "labels": [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows],
+        ids = [torch.tensor(row.input_ids) for row in rows]
+        labels = [torch.tensor(row.labels) for row in rows]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
         }
-        return {name: torch.tensor(values) for name, values in columns.items()}
 
     return stack

@@ -1,7 +1,7 @@
 """What training leaves on disk: checkpoints to resume from, the finished adapter, and errors in plain words.
 
 A checkpoint is the Trainer's own folder. Its `trainer_state.json` is written last, so a folder without a
-readable one, or without every process's random state, was cut short and is passed over. Nothing with a value
+readable one, or without every process's random state, was cut short and is passed over. No adapter with a value
 that is not finite is ever written.
 """
 
@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +25,15 @@ from safetensors import SafetensorError
 from lionkit.errors import StudentError
 from lionkit.records import disk_error, write_text
 from lionkit.student import ranks
-from lionkit.student.encode import Encoded
-from lionkit.student.model import Student
+from lionkit.student.model import Student, is_out_of_memory
 
 
-def fingerprint(student: Student, rows: list[Encoded], held: list[Encoded], settings: dict[str, Any]) -> str:
-    """A digest of everything that the trained weights depend on."""
-    digest = hashlib.blake2s(repr((student.base, student.quantize, student.dtype, rows, held, settings)).encode())
+def fingerprint(student: Student, inputs: list[Any]) -> str:
+    """A digest of everything that the trained weights depend on: the student, its adapter, and `inputs`."""
+    config = student.model.peft_config["default"].to_dict()
+    adapter = {name: config[name] for name in ("r", "lora_alpha", "lora_dropout")}
+    place = (student.base, student.quantize, student.dtype, student.device.type)  # each device has its own optimizer
+    digest = hashlib.blake2s(repr((*place, adapter, inputs)).encode())
     for name, parameter in student.model.named_parameters():
         if "lora_" in name:
             digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
@@ -69,22 +70,24 @@ def save_adapter(student: Student, out: Path) -> None:
         raise StudentError(
             f"{len(broken)} adapter weights are not finite ({broken[0]}): not saved; lower learning_rate"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adapter-", dir=out) as work:
-        student.model.save_pretrained(work, save_embedding_layers=False)  # "auto" would ask the hub
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            os.replace(Path(work) / name, out / name)
+    work = out / ".adapter"
+    shutil.rmtree(work, ignore_errors=True)  # what a killed process left
+    work.mkdir(parents=True)
+    student.model.save_pretrained(work, save_embedding_layers=False)  # "auto" would ask the hub
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        os.replace(work / name, out / name)
+    shutil.rmtree(work)
 
 
 @contextmanager
-def explained(remedy: str) -> Iterator[None]:
+def explained(doing: str, remedy: str) -> Iterator[None]:
     """Turn a full device or disk into one StudentError that says what to change, and free the device's memory."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError, OSError, SafetensorError) as error:
+    except (MemoryError, RuntimeError, OSError, SafetensorError) as error:
         text = str(error)
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
-            message = f"out of memory while training: lower or change {remedy}; then load the student again"
+        if is_out_of_memory(error):
+            message = f"out of memory while {doing}: {remedy}; then load the student again"
         elif isinstance(error, OSError):
             message = str(disk_error(error, error.filename or "the checkpoint"))
         elif "os error 28" in text or "PytorchStreamWriter" in text or "unexpected pos" in text:
@@ -94,4 +97,6 @@ def explained(remedy: str) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # or the frames would keep the tensors
         gc.collect()
         torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
         raise StudentError(message) from None

@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lionkit.errors import StudentError
+from lionkit.errors import StudentError, first_line
 from lionkit.progress import Progress
 from lionkit.records import whole_folder, write_text
-from lionkit.student.model import first_line, resolve
+from lionkit.student.model import resolve
 
 AddedRows = Literal["mean", "zero"]
 """What a token that the base lacks is relative to: the mean of the base's rows, or nothing."""

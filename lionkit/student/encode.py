@@ -3,7 +3,7 @@
 Prompt and response are tokenised apart and joined as ids, so no tokeniser merge can shift the label mask.
 Labels are the response and its end-of-sequence token; everything else is -100. Two formats: the tokenizer's
 chat template (with an empty system message, which keeps a template's default one out: 16 tokens a row for
-SmolLM2), or the plain format of the paper's base model (Alpaca's headings). Packing is not covered.
+SmolLM2), or the plain format that the paper's students were trained on. Packing is not covered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ Part = Literal["prompt", "response", "end"]
 IGNORED = -100
 SHORTEST_PROMPT = 8
 """Fewer prompt tokens than this say nothing about the task."""
-PLAIN = "### Instruction:\n{}\n\n### Response:\n"
+PLAIN = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{}\n\n### Response:\n"
+)
+"""Alpaca's format, to the letter: the paper's published weights know no other."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,11 @@ def encode(tokenizer: Any, text: str, response: str, *, template: Template, max_
     """One row of at most `max_length` ids, or None where nothing would be learnt from it.
 
     A row that is too long loses the middle of its prompt, never its response; where the response with its
-    end-of-sequence token leaves too few ids for a prompt, the row is dropped (None), and so is an empty response.
+    end-of-sequence token leaves too few ids for a prompt, the row is dropped (None), and so is an empty response and
+    one that no token could end.
     """
     answer = _text_ids(tokenizer, response)
-    if not answer:
+    if not answer or tokenizer.eos_token_id is None:
         return None
     answer = [*answer, tokenizer.eos_token_id]
     prompt = prompt_ids(tokenizer, text, template=template)
@@ -101,6 +106,8 @@ class Audit:
     tokens: int
     supervised: int
     """Tokens with a label."""
+    ended: int
+    """Rows whose last label is the end-of-sequence token."""
     problems: tuple[str, ...]
     example: tuple[tuple[Part, str], ...]
     """The first row in its parts: (part, text)."""
@@ -108,7 +115,8 @@ class Audit:
     def __str__(self) -> str:
         share = self.supervised / max(self.tokens, 1)
         counts = f"{self.rows} rows ({self.template}), {self.tokens} tokens, {share:.0%} supervised"
-        return "; ".join((f"{counts}, {self.cut} prompts cut, {self.dropped} rows dropped", *self.problems))
+        counts += f", {self.ended} end in a learned end-of-sequence token, {self.cut} prompts cut"
+        return "; ".join((f"{counts}, {self.dropped} rows dropped", *self.problems))
 
     def __repr__(self) -> str:
         """The counts and the first row as text, `[[` and `]]` around what is learned."""
@@ -136,6 +144,7 @@ def label_audit(
         cut=sum(row.cut > 0 for row in rows),
         tokens=sum(len(row.input_ids) for row in rows),
         supervised=sum(row.supervised for row in rows),
+        ended=sum(_ends(row, tokenizer.eos_token_id) for row in rows),
         problems=problems(rows, tokenizer.eos_token_id, tokenizer.bos_token_id),
         example=_parts(tokenizer, rows[0]) if rows else (),
     )
@@ -149,15 +158,18 @@ def _parts(tokenizer: Any, row: Encoded) -> tuple[tuple[Part, str], ...]:
     return tuple((name, tokenizer.decode([token for token, _ in pairs])) for name, pairs in runs)
 
 
+def _ends(row: Encoded, eos: int | None) -> bool:
+    return row.labels[-1:] == row.input_ids[-1:] == [eos]
+
+
 def problems(rows: Sequence[Encoded], eos: int | None, bos: int | None) -> tuple[str, ...]:
     """Why these rows must not be trained on, in words; empty when they may be."""
+    if eos is None:
+        return ("the tokenizer has no end-of-sequence token, so the student would never learn to stop",)
     found = []
     if not rows:
         found.append("no row is left: raise max_length, or look at the responses")
-    if eos is None:
-        found.append("the tokenizer has no end-of-sequence token, so the student would never learn to stop")
-    unended = sum(not row.labels or row.labels[-1] != eos or row.input_ids[-1] != eos for row in rows)
-    if unended and eos is not None:
+    if unended := sum(not _ends(row, eos) for row in rows):
         found.append(f"{unended} rows do not end in a labelled end-of-sequence token")
     if empty := sum(row.supervised <= 1 for row in rows):
         found.append(f"{empty} rows have no labelled response")

@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import torch
 
-from lionkit.errors import StudentError
+from lionkit.errors import StudentError, first_line
 from lionkit.records import whole_folder, write_text
 from lionkit.student import card
+from lionkit.student.checkpoint import explained
 from lionkit.student.encode import PLAIN, prompt_ids
-from lionkit.student.model import Student, first_line, load, resolve
+from lionkit.student.model import Student, load, resolve
 
 Dtype = Literal["auto", "float16", "bfloat16"]
 CONVERTER = "convert_hf_to_gguf.py"
@@ -72,7 +73,11 @@ def export_student(
     """
     converter = find_converter(gguf)
     kind = _choose(model, dtype)
-    with whole_folder(out) as work:  # first, so that a folder that is taken is said before minutes of loading
+    remedy = "the merge needs all weights in 16 bits; use a machine with more memory"
+    with (
+        whole_folder(out) as work,
+        explained("merging", remedy),
+    ):  # first, so that a folder that is taken is said before minutes of loading
         student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
         name = base or (Path(student.base).name if Path(student.base).is_absolute() else student.base)
         merged = student.model.merge_and_unload()
@@ -94,15 +99,17 @@ def export_student(
 def _choose(model: str | Path, dtype: Dtype) -> Literal["float16", "bfloat16"]:
     from transformers import AutoConfig
 
-    if dtype in ("float16", "bfloat16"):
-        return dtype
-    if dtype != "auto":
+    if dtype not in ("auto", "float16", "bfloat16"):
         raise StudentError(f"dtype {dtype!r} is not one to export in: choose auto, float16 or bfloat16")
     try:
-        own = AutoConfig.from_pretrained(resolve(model)[1], trust_remote_code=False).dtype
+        own = AutoConfig.from_pretrained(resolve(model)[1], trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise StudentError(f"cannot read the configuration of {model}: {first_line(error)}") from None
-    return "bfloat16" if own == torch.bfloat16 else "float16"
+    if getattr(own, "quantization_config", None):
+        raise StudentError(
+            f"{model} is quantised itself, and a merge would round the adapter away: name its 16-bit base"
+        )
+    return dtype if dtype != "auto" else "bfloat16" if own.dtype == torch.bfloat16 else "float16"
 
 
 def _tokenizer(student: Student) -> Any:

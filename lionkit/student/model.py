@@ -11,15 +11,19 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 
-from lionkit.errors import StudentError
+from lionkit.errors import StudentError, first_line
 from lionkit.student.encode import Template
 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a kernel not used here
 Quantize = Literal["nf4", "none"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""What CUDA and Apple's MPS, the CPU's allocator, and cuBLAS say."""
 
 
 @dataclass
@@ -51,17 +55,20 @@ def load(
     adapter: Path | None = None,
     template: Literal["auto", "chat", "plain"] = "auto",
     device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    dtype: Dtype = "auto",
     seed: int = 0,
 ) -> Student:
     """Load `model` (`SmolLM2-135M-Instruct`, a hub id or a folder) and, on it, the adapter in a folder.
 
     A LoRA adapter made later is initialised from `seed`. Raises StudentError when there is no such model, it
-    cannot be read, or the adapter belongs to another base.
+    cannot be read, the adapter belongs to another base, or an option is none of those it can be.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
     from transformers.utils.logging import disable_progress_bar
 
+    for name, value, kind in (("quantize", quantize, Quantize), ("dtype", dtype, Dtype)):
+        if value not in get_args(kind):
+            raise StudentError(f"{name} = {value!r}: choose one of {', '.join(get_args(kind))}")
     disable_progress_bar()
     torch.manual_seed(seed)
     place = choose_device(device)
@@ -83,19 +90,19 @@ def load(
             trust_remote_code=False,
             **({"quantization_config": nf4} if quantize == "nf4" else {}),
         )
-    except torch.OutOfMemoryError:
-        raise StudentError(
-            f"{base} does not fit on {place}: quantize='nf4', a smaller model, or device='cpu'"
-        ) from None
-    except (OSError, ValueError, ImportError) as error:
-        raise StudentError(
-            f"cannot load {base} ({first_line(error)}): give a hub id with safetensors and a network, or a folder"
-        ) from None
+    except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            remedy = "quantize='nf4', a smaller model, or device='cpu'"
+            raise StudentError(f"{base} does not fit on {place}: {remedy}") from None
+        remedy = "give a hub id with safetensors and a network, or a folder"
+        raise StudentError(f"cannot load {base} ({first_line(error)}): {remedy}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if adapter is not None:
         network = add_adapter(network, adapter, base)
     _avoid_packed_kernel(network)
+    if quantize == "nf4":
+        _let_go_of_the_file(network)
     network.eval()
     chosen: Template = ("chat" if tokenizer.chat_template else "plain") if template == "auto" else template
     if chosen == "chat" and not tokenizer.chat_template:
@@ -120,7 +127,6 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
 def add_adapter(network: Any, adapter: Path, base: str) -> Any:
     """The model with the LoRA adapter of a folder, trainable. Raises StudentError when it is not this model's."""
     from peft import PeftConfig, PeftModel
-    from safetensors import SafetensorError
 
     if not (adapter / "adapter_model.safetensors").is_file():
         raise StudentError(f"{adapter} holds no adapter_model.safetensors: run the imitation stage that makes it")
@@ -168,6 +174,13 @@ def _avoid_packed_kernel(network: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what a library says, cut; its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def _let_go_of_the_file(network: Any) -> None:
+    """Copy what was not quantised out of the mapped weights' file, which would stay in memory whole for its sake."""
+    for parameter in network.parameters():
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library's error says that the device, or the machine, has no memory left."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from lionkit.errors import StudentError
 from lionkit.progress import Progress
+from lionkit.student.checkpoint import explained
 from lionkit.student.dense import dense
 from lionkit.student.encode import prompt_ids
 from lionkit.student.model import Student
@@ -44,19 +44,13 @@ def respond(
     student.model.eval()
     with (
         torch.no_grad(),
+        explained("answering", f"lower response_batch ({batch_size}) or max_new_tokens ({max_new_tokens})"),
         dense(student.model, student.dtype),
         Progress(len(texts), "student", "responses", shown=progress) as bar,
     ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            try:
-                rows = _generate(student, [prompts[i] for i in chosen], max_new_tokens, temperature)
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                raise StudentError(
-                    f"{student.device} ran out of memory answering {len(chosen)} instructions at once: "
-                    f"lower response_batch ({batch_size}) or max_new_tokens ({max_new_tokens})"
-                ) from None
+            rows = _generate(student, [prompts[i] for i in chosen], max_new_tokens, temperature)
             answers.update(zip(chosen, rows, strict=True))
             bar.update(len(chosen))
     return [answers[i] for i in range(len(texts))]
@@ -80,6 +74,8 @@ def _generate(student: Student, prompts: list[list[int]], max_new_tokens: int, t
         max_new_tokens=max_new_tokens,
         eos_token_id=sorted(ends),
         pad_token_id=tokenizer.pad_token_id,
+        repetition_penalty=1.0,  # a base may come with its own, and greedy would not be the likeliest token
+        no_repeat_ngram_size=0,
         **sampling,
     )
     answers = []

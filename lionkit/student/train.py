@@ -2,15 +2,18 @@
 
 The loss is the completion-only cross-entropy of the paper's section 3.1, summed over response tokens and
 divided by their number over the whole accumulated batch. What is added to the Trainer: logits only at labelled
-positions (SmolLM2's 49k vocabulary would cost more than its layers), batches of similar length in an order
-that depends on seed and epoch alone, a checkpoint from which a killed run goes on to the same weights, and
-refusal to save anything that is not finite. Full fine-tuning is not covered.
+positions (SmolLM2's 49k vocabulary would cost more than its layers), steps of random rows that are taken in
+order of length and depend on seed and epoch alone, a checkpoint from which a killed run goes on to the same
+weights, and refusal to save anything that is not finite. Full fine-tuning is not covered.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+import re
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,7 +32,7 @@ from lionkit.student import ranks
 from lionkit.student.batches import BLANK, ByLength, collate, fill, pieces, share
 from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import dense
-from lionkit.student.encode import IGNORED, Encoded, label_audit
+from lionkit.student.encode import IGNORED, Audit, Encoded, label_audit
 from lionkit.student.model import Student
 
 Pairs = Sequence[tuple[str, str]]
@@ -43,37 +46,39 @@ AT_ONCE = 512
 """Tokens that go through the model at once on a CPU, where larger batches take more memory. In two runs each
 they were no faster on long rows, and a tie on short ones."""
 
+SKIPPED = 20
+"""Steps in a row without a finite gradient that end a training in float16. PyTorch's GradScaler leaves such a step
+out and halves its scale, which begins at 2^16; in other types one is too many."""
+
 
 @dataclass(frozen=True)
 class TrainReport:
     """What training did. `counts()` is reproducible on one machine; times and memory are not."""
 
-    rows: int
-    dropped: int
-    cut: int
-    tokens: int
-    """Tokens of all rows, padding not counted, in one epoch."""
-    supervised_tokens: int
+    audit: Audit
+    """Of the rows that were trained on: padding is not counted, and one epoch."""
     steps: int
-    template: str
     losses: list[float]
     """Mean loss per response token, by optimizer step."""
-    validation: list[float] = field(default_factory=list)
-    """Validation loss per response token, by epoch."""
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    """(step, validation loss per response token) by epoch."""
     seconds: float = 0.0
     peak_memory: int = 0
     """Most bytes during training: of tensors on CUDA, else of this whole process."""
 
     def counts(self) -> dict[str, Any]:
-        names = ("rows", "dropped", "cut", "tokens", "supervised_tokens", "steps", "template")
+        names = ("template", "rows", "dropped", "cut", "tokens", "supervised")
+        counts = {name: getattr(self.audit, name) for name in names} | {"steps": self.steps}
         last = self.losses[-max(len(self.losses) // 10, 1) :]
-        return {name: getattr(self, name) for name in names} | {"loss": round(sum(last) / len(last), 4)}
+        best = {"validation_loss": round(min(loss for _, loss in self.validation), 4)} if self.validation else {}
+        return counts | {"loss": round(sum(last) / len(last), 4)} | best
 
 
 @ranks.shared
 def train(
     student: Student,
     pairs: Pairs,
+    /,
     *,
     out: Path,
     rank: int = 16,
@@ -95,39 +100,43 @@ def train(
     """Fine-tune on pairs and write the adapter to `out`; the student then answers with it.
 
     A student with an adapter goes on from it (rank, alpha and dropout are the adapter's own), another gets a
-    LoRA on all linear layers. With `validation` pairs the loss on them is taken after each epoch and the best
-    epoch is kept; `patience` epochs without gain end the training. Killed and called again with the same
-    arguments it resumes at the last checkpoint in `out`. Within `lead()` the processes share each step of
-    `batch_size` x `accumulation` rows, so that their number changes the speed and not the result. Raises
-    StudentError: nothing to train on, labels that the audit condemns, a loss that is not finite, out of memory,
-    disk full.
+    LoRA on all linear layers. The label audit is printed first. With `validation` pairs the loss on them is taken
+    after each epoch and the best epoch is kept; `patience` epochs without gain end the training. Killed and called
+    again with the same arguments it resumes at the last checkpoint in `out`. Within `lead()` the processes share
+    each step of `batch_size` x `accumulation` rows, so that their number changes the speed and not the result.
+    Raises StudentError: nothing to train on, labels that the audit condemns, no validation to be patient with, a
+    loss that is not finite, out of memory, disk full.
     """
     rows, audit = label_audit(student.tokenizer, pairs, template=student.template, max_length=max_length)
-    held, _ = label_audit(student.tokenizer, validation, template=student.template, max_length=max_length)
+    held, held_audit = label_audit(student.tokenizer, validation, template=student.template, max_length=max_length)
     if audit.problems:
         raise StudentError(f"nothing was trained: {audit}")
+    if validation and held_audit.problems:
+        raise StudentError(f"nothing was trained, the validation rows cannot be used: {held_audit}")
+    if patience is not None and not (validation and patience > 0):
+        raise StudentError(f"patience = {patience}: epochs, at least 1, and with validation rows to look at")
+    if progress:
+        print(audit)
     _wrap(student, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
     own_batch, own_steps = share(batch_size, accumulation, ranks.processes())
     settings = {
         "learning_rate": learning_rate, "num_train_epochs": epochs, "per_device_train_batch_size": own_batch,
-        "gradient_accumulation_steps": own_steps, "seed": seed,
+        "per_device_eval_batch_size": own_batch, "gradient_accumulation_steps": own_steps, "seed": seed,
     }  # fmt: skip
     started = time.monotonic()
     _reset_peak(student.device)
-    remedy = (
-        f"batch_size ({batch_size}), max_length ({max_length}) or gradient_checkpointing ({gradient_checkpointing})"
-    )
-    with resumable(out / "checkpoints", fingerprint(student, rows, held, settings)) as last, explained(remedy):
+    sizes = f"batch_size ({batch_size}), max_length ({max_length})"
+    remedy = f"lower or change {sizes} or gradient_checkpointing ({gradient_checkpointing})"
+    inputs = [rows, held, settings, patience]
+    with resumable(out / "checkpoints", fingerprint(student, inputs)) as last, explained("training", remedy):
         arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
         trainer = _StudentTrainer(student, arguments, rows, held, batch_size * accumulation)
         state = _fit(student, trainer, last, patience, checkpoint_seconds, progress, watch)
         if ranks.leads():
             save_adapter(student, out)
-    losses, by_epoch = _history(state)
+    losses, validation = _history(state)
     return TrainReport(
-        rows=audit.rows, dropped=audit.dropped, cut=audit.cut, tokens=audit.tokens,
-        supervised_tokens=audit.supervised, steps=state.global_step, template=student.template,
-        losses=losses, validation=[loss for _, loss in by_epoch],
+        audit=audit, steps=state.global_step, losses=losses, validation=validation,
         seconds=time.monotonic() - started, peak_memory=peak_memory(student.device),
     )  # fmt: skip
 
@@ -164,6 +173,7 @@ def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bo
         eval_strategy="epoch" if evaluate else "no",
         save_strategy="epoch" if evaluate else "no",
         load_best_model_at_end=evaluate,
+        restore_callback_states_from_checkpoint=True,  # how long patience has lasted
         metric_for_best_model="loss",
         greater_is_better=False,
         save_total_limit=2,
@@ -198,7 +208,7 @@ def _fit(
         Progress(steps * int(arguments.num_train_epochs), "training", "steps", shown=progress) as bar,
         _fast(student, max(len(row.input_ids) for row in trainer.train_dataset)),
     ):
-        trainer.add_callback(_Watch(bar, checkpoint_seconds, watch))
+        trainer.add_callback(_Watch(bar, checkpoint_seconds, watch, steps if trainer.eval_dataset else 0))
         if trainer.eval_dataset and patience:
             trainer.add_callback(EarlyStoppingCallback(patience))
         trainer.train(resume_from_checkpoint=last)
@@ -211,6 +221,7 @@ class _StudentTrainer(Trainer):
 
     def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], step: int) -> None:
         rows = fill(rows, args.per_device_train_batch_size, ranks.processes())
+        held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
         held = fill(held, args.per_device_eval_batch_size, ranks.processes())
         super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
         self.step_rows = step
@@ -270,26 +281,33 @@ class _StudentTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Moves the bar and the live plot, saves every so many seconds, stops at a loss or gradient that is not finite."""
+    """Moves the bar and the live plot, saves every so many seconds, stops at a loss or gradient that is not finite.
 
-    def __init__(self, bar: Progress, checkpoint_seconds: float, watch: Watch | None) -> None:
-        self.bar, self.every, self.watch = bar, checkpoint_seconds, watch
+    A step that ends an epoch of `evaluated` steps is saved after its validation, or a resumed run would lack that.
+    """
+
+    def __init__(self, bar: Progress, checkpoint_seconds: float, watch: Watch | None, evaluated: int) -> None:
+        self.bar, self.every, self.watch, self.evaluated = bar, checkpoint_seconds, watch, evaluated
         self.saved = self.watched = time.monotonic()
+        self.skipped = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
+        due = due and not (self.evaluated and state.global_step % self.evaluated == 0)
         if ranks.from_leader(due):
             control.should_save, self.saved = True, time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
+        self.skipped = 0 if math.isfinite(logs.get("grad_norm", 0.0)) else self.skipped + 1
+        allowed = SKIPPED if args.fp16 else 0
+        if broken := "loss" if not math.isfinite(logs["loss"]) else "grad_norm" if self.skipped > allowed else "":
             raise StudentError(
-                f"the loss is {logs['loss']} at step {state.global_step}: nothing was saved; lower learning_rate"
+                f"the {broken} is {logs[broken]} at step {state.global_step}: nothing was saved; lower learning_rate"
             )
         self.bar.update(1, loss=f"{logs['loss']:.3f}")
         if time.monotonic() - self.watched >= WATCH_SECONDS:
@@ -330,13 +348,11 @@ def _reset_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held since the peak was last reset: tensors on CUDA, else the whole process (0: unknown)."""
+    """Most bytes held since the peak was last reset (where it can be): tensors on CUDA, else the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if (status := Path("/proc/self/status")).is_file():  # getrusage would count the process that started this one
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+    with suppress(OSError):  # getrusage would count the process that started this one
+        if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
+            return int(found[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -215,25 +215,35 @@ def greedy(options: argparse.Namespace, folder: Path, count: int = 100, new_toke
     print(f"greedy: {same} of {count} texts identical (>= {0.99 * count:.0f})")
 
 
-PEAKS: dict[str, dict[str, Any]] = {
-    "SmolLM2-135M": {"batch_size": 8, "max_length": 256, "gradient_checkpointing": False},
-    "Llama-300M": {"batch_size": 4, "max_length": 512, "gradient_checkpointing": True},
-}
-SHAPE: dict[str, Any] = {
-    "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20, "num_attention_heads": 16,
-    "vocab_size": 49152, "tie_word_embeddings": True,
+SHAPES: dict[str, dict[str, Any]] = {
+    "Llama of 76M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8,
+                     "vocab_size": 49152},
+    "Llama of 305M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20,
+                      "num_attention_heads": 16, "vocab_size": 49152, "tie_word_embeddings": True},
+    "Llama of 239M": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 12,
+                      "num_attention_heads": 14, "vocab_size": 49152, "tie_word_embeddings": True},
 }  # fmt: skip
+"""Shapes with random weights, and SmolLM2's tokenizer."""
+PEAKS: list[tuple[str, int, int, bool]] = [
+    (weights.NAME, 8, 256, False), (weights.NAME, 4, 512, True), ("Llama of 305M", 4, 512, True),
+    ("Llama of 305M", 2, 256, False), ("Llama of 76M", 4, 384, False),
+    (weights.NAME, 2, 1024, False), ("Llama of 239M", 2, 768, True),
+]  # fmt: skip
+"""Model, batch size, length, gradient checkpointing. The plan's constants were chosen on the first five."""
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
     """Plan against the peak of a fresh process (resident memory, libraries included), at full rows."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SHAPE)).bfloat16().save_pretrained(folder)
-    AutoTokenizer.from_pretrained(weights.fetch()).save_pretrained(folder)
-    for name, settings in PEAKS.items():
-        model = weights.NAME if name.startswith("SmolLM2") else str(folder)
+    for name, *values in PEAKS:
+        settings = dict(zip(("batch_size", "max_length", "gradient_checkpointing"), values))
+        model = name
+        if shape := SHAPES.get(name):
+            torch.manual_seed(0)
+            model = str(folder / name.replace(" ", "-"))
+            LlamaForCausalLM(LlamaConfig(**shape)).bfloat16().save_pretrained(model)
+            AutoTokenizer.from_pretrained(weights.fetch()).save_pretrained(model)
         table = plan.memory(model, Config(student=StudentConfig(model=model, **settings)), device="cpu")
         sizes = dict(zip(table["part"], table["bytes"], strict=True))
         command = [sys.executable, __file__, "--data", str(options.data), "--peak", json.dumps([model, settings])]
@@ -241,8 +251,8 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
         before, most = json.loads(done.stdout.splitlines()[-1])
         planned, own = sizes["total"], sizes["total"] - sizes["Python and libraries"]
         print(f"memory: {name}, {settings}: " + ", ".join(f"{k} {v / 2**20:.0f}" for k, v in sizes.items()) + " MiB")
-        print(f"memory: {name}: measured {most / 2**20:.0f} MiB, planned {planned / most - 1:+.1%} (within 10%)")
-        print(f"memory: {name}: less {before / 2**20:.0f} MiB after import, planned {own / (most - before) - 1:+.1%}")
+        print(f"memory: measured {most / 2**20:.0f} MiB, planned {planned / most - 1:+.1%} (within 10%)")
+        print(f"memory: less {before / 2**20:.0f} MiB after import, {own / (most - before) - 1:+.1%}", flush=True)
 
 
 def peak(options: argparse.Namespace) -> None:
@@ -288,7 +298,8 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     table = plan.memory(config, Config(student=StudentConfig(**settings)), device=device.type)
     planned = int(table["bytes"].iloc[-1] - (table["bytes"].iloc[0] if on_gpu else 0))  # torch counts no context
     print(table.to_string(index=False))
-    print(f"gpu: {report.tokens / report.seconds:.0f} tokens/s over {report.steps} steps, losses {report.losses[-3:]}")
+    speed = report.audit.tokens / report.seconds
+    print(f"gpu: {speed:.0f} tokens/s over {report.steps} steps, losses {report.losses[-3:]}")
     print(f"gpu: peak {report.peak_memory / 2**30:.2f} GiB (<= 8), planned {planned / 2**30:.2f} GiB (within 10%)")
 
 
