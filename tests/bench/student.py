@@ -263,10 +263,14 @@ def peak(options: argparse.Namespace) -> None:
     model, settings = json.loads(options.peak)
     before = psutil.Process().memory_info().rss
     loaded = student.load(model)
-    pairs = read_pairs(options)
-    rows = [encode(loaded.tokenizer, *pair, template=loaded.template, max_length=4096) for pair in pairs]
-    pairs = [pair for pair, row in zip(pairs, rows) if row and len(row.input_ids) >= settings["max_length"] - 6]
-    pairs = (pairs * settings["batch_size"])[: 3 * settings["batch_size"]]
+    full, text, response = [], "", ""
+    for one, other in read_pairs(options):  # real rows, joined until they are as long as may be
+        text, response = f"{text}\n{one}".strip(), f"{response}\n{other}".strip()
+        row = encode(loaded.tokenizer, text, response, template=loaded.template, max_length=settings["max_length"])
+        if row is None or row.cut:
+            full += [(text, response)] if row else []
+            text, response = "", ""
+    pairs = (full * settings["batch_size"])[: 3 * settings["batch_size"]]
     with tempfile.TemporaryDirectory() as out:
         report = student.train(loaded, pairs, out=Path(out), epochs=1, progress=False, **settings)
     print(json.dumps([before, report.peak_memory]))
