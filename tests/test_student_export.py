@@ -22,7 +22,7 @@ from lionkit.config import offline, to_dict
 from lionkit.errors import LionkitError, StageMissing, StudentError
 from lionkit.run import open_run
 from lionkit.student import card, export
-from lionkit.student.encode import prompt_ids
+from lionkit.student.encode import PLAIN, prompt_ids
 
 IDS = torch.tensor([[5, 70, 71, 9, 200, 31, 8, 77]])
 FILES = ["README.md", "adapter", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
@@ -108,7 +108,9 @@ def test_the_plain_format_becomes_the_chat_template(tiny_model: Path, adapter: P
     messages = [{"role": "system", "content": ""}, {"role": "user", "content": "Add 1 and 2.\n3"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert ids == prompt_ids(tokenizer, "Add 1 and 2.\n3", template="plain")
-    assert tokenizer.decode(ids) == "### Instruction:\nAdd 1 and 2.\n3\n\n### Response:\n"
+    opening, *rest = tokenizer.decode(ids).split("\n\n", 1)
+    assert opening == PLAIN.split("\n\n")[0]
+    assert rest == ["### Instruction:\nAdd 1 and 2.\n3\n\n### Response:\n"]
     assert tokenizer.padding_side == AutoTokenizer.from_pretrained(tiny_model).padding_side
 
 

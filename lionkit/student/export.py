@@ -74,10 +74,8 @@ def export_student(
     converter = find_converter(gguf)
     kind = _choose(model, dtype)
     remedy = "the merge needs all weights in 16 bits; use a machine with more memory"
-    with (
-        whole_folder(out) as work,
-        explained("merging", remedy),
-    ):  # first, so that a folder that is taken is said before minutes of loading
+    # The folder first, so that one that is taken is said before minutes of loading.
+    with explained("merging", remedy), whole_folder(out) as work:
         student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
         name = base or (Path(student.base).name if Path(student.base).is_absolute() else student.base)
         merged = student.model.merge_and_unload()
