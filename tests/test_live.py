@@ -6,6 +6,7 @@ words; a stage that is left with nothing must say so and stop, and nothing that 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -18,10 +19,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from lionkit import loop, records
+from lionkit import loop, records, served, student
+from lionkit.config import smoke
 from lionkit.errors import StageStopped
 from lionkit.records import Response
 from lionkit.run import Run, open_run
+from lionkit.sandbox.families import seeds
 
 pytestmark = pytest.mark.llm
 SIZES = {"train_size": 4, "heldout_size": 2, "iterations": 1, "hard_size": 1, "easy_size": 1}
@@ -107,3 +110,15 @@ def test_an_unknown_model_stops_with_one_line(run: Run, monkeypatch: pytest.Monk
     reason = records.read_jsonl(kept, Response)[0].reason if kept.exists() else "no-such-model"
     assert reason
     assert reason in message
+
+
+def test_a_served_student_answers_as_it_does_here(endpoint: str, student_weights: Path, tmp_path: Path) -> None:
+    items = seeds(6, 5)
+    client = served.connect(dataclasses.replace(smoke(), student_url=endpoint), tmp_path / "student.sqlite")
+    there = served.respond(
+        client, items, model=str(student_weights), temperature=0.0, max_tokens=12, weights="the base's"
+    )
+    model = student.load(student_weights, quantize="none", dtype="float32", device="cpu")
+    here = student.respond(model, [i.text for i in items], max_new_tokens=12, progress=False)
+    assert [r.status for r in there] == ["ok"] * 6
+    assert [(r.text.strip(), bool(r.reason)) for r in there] == [(a.text, a.cut) for a in here]

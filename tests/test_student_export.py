@@ -103,7 +103,8 @@ def test_the_published_adapter_names_its_base_and_no_folder_of_this_machine(
 
 def test_the_plain_format_becomes_the_chat_template(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     """A server then prompts the student with the very ids that it was trained on."""
-    made = student.export_student(tiny_model, adapter, tmp_path / "out")
+    made = student.export_student(tiny_model, adapter, tmp_path / "out", provenance={"config": to_dict(offline())})
+    assert "\n- template: plain\n" in (made.folder / "README.md").read_text()  # its settings said auto
     tokenizer = AutoTokenizer.from_pretrained(made.folder)
     messages = [{"role": "system", "content": ""}, {"role": "user", "content": "Add 1 and 2.\n3"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)

@@ -88,8 +88,11 @@ def export_student(
         merged.save_pretrained(work)
         _tokenizer(student).save_pretrained(work)
         _copy_adapter(adapter, work / "adapter", name)
-        card.write(work / "README.md", name, dict(provenance or {}), dtype=kind)
-        card.write(work / "adapter" / "README.md", name, dict(provenance or {}), dtype="")
+        told = dict(provenance or {})
+        if "config" in told:  # `auto` says nothing to whoever prompts it
+            told["config"] = told["config"] | {"student": told["config"]["student"] | {"template": student.template}}
+        card.write(work / "README.md", name, told, dtype=kind)
+        card.write(work / "adapter" / "README.md", name, told, dtype="")
     made = _convert(out, converter, kind) if converter else None
     return Export(out, name, kind, len(tensors), made)
 
