@@ -144,8 +144,8 @@ class StudentConfig:
     """Tokens of prompt and response together (section 4.2: 1024)."""
     gradient_checkpointing: bool = True
     """Trade a third of the speed for most of the activation memory."""
-    validation_share: float = 0.0
-    """Share of the train pool that is not trained on but looked at after each epoch, whose best is kept; 0: none."""
+    validation_share: float | None = None
+    """Share of the train pool that is not trained on but looked at after each epoch, whose best is kept; None: none."""
     patience: int | None = None
     """Epochs without a lower validation loss that end the training; None trains them all."""
     max_new_tokens: int = 512
@@ -161,11 +161,10 @@ class StudentConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.max_length >= 16, "max_length", self.max_length, "at least 16 tokens")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "in [0, 1)")
-        rule = "at least 1, with a validation_share above 0, or left out"
-        _require(
-            self.patience is None or (self.patience >= 1 and self.validation_share > 0), "patience", self.patience, rule
-        )
+        share = self.validation_share
+        _require(share is None or 0 < share < 1, "validation_share", share, "between 0 and 1, or left out")
+        rule = "at least 1, with a validation_share, or left out"
+        _require(self.patience is None or (self.patience >= 1 and share is not None), "patience", self.patience, rule)
         _require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "between 0 and 1")
         _require(self.temperature >= 0, "temperature", self.temperature, "0 or above")
 

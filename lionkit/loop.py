@@ -7,7 +7,6 @@ it is prompted is in `teacher`, `referee`, `generator` and `student`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 from lionkit import evaluate, generator, plan, pools, readers, records, referee, served, teacher
 from lionkit.client import ChatClient
-from lionkit.config import SANDBOX_URL, Config
+from lionkit.config import SANDBOX_URL, Config, to_dict
 from lionkit.errors import StageStopped
 from lionkit.records import Candidate, Instruction, Response, Verdict
 from lionkit.reviews import Judged
@@ -153,17 +152,17 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
             "rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "accumulation", "max_length",
             "gradient_checkpointing", "patience")}  # fmt: skip
         seed = config.seed + iteration
-        apart = pools.hold_out(usable, math.ceil(config.student.validation_share * (len(usable) - 1)), seed)
+        apart = pools.hold_out(usable, math.ceil((config.student.validation_share or 0) * (len(usable) - 1)), seed)
         pairs, validation = ([(i.text, answers[i.id]) for i in items] for items in apart)
         report = roles.student.train(
             student, pairs, out=folder / "adapter", seed=seed, watch=watch, validation=validation, **options
         )
         roles.trained(student, folder / "adapter")
         run.note(iteration, "imitation", peak_memory=report.peak_memory, planned_memory=planned)
-        records.write_text(folder / "losses.json", json.dumps([report.losses, report.validation]))
+        records.write_text(folder / "losses.json", json.dumps(report.losses))
         return {"answers": len(responses), "usable": len(usable), **report.counts()}
 
-    inputs = {"train_pool": train_pool, "student": dataclasses.asdict(config.student), "teacher": _teacher_key(config),
+    inputs = {"train_pool": train_pool, "student": to_dict(config.student), "teacher": _teacher_key(config),
               "seed": config.seed, "adapter": _adapter_digest(before)}  # fmt: skip
     return run.stage(iteration, "imitation", inputs, make) / "adapter"
 

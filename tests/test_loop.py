@@ -22,7 +22,6 @@ from lionkit.sandbox.families import solve
 class RoteReport:
     rows: int
     losses: tuple[float, ...] = (1.0,)
-    validation: tuple[tuple[int, float], ...] = ()
     peak_memory: int = 2**30
 
     def counts(self) -> dict[str, Any]:

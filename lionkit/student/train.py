@@ -70,8 +70,8 @@ class TrainReport:
         names = ("template", "rows", "dropped", "cut", "tokens", "supervised")
         counts = {name: getattr(self.audit, name) for name in names} | {"steps": self.steps}
         last = self.losses[-max(len(self.losses) // 10, 1) :]
-        best = {"validation_loss": round(min(loss for _, loss in self.validation), 4)} if self.validation else {}
-        return counts | {"loss": round(sum(last) / len(last), 4)} | best
+        by_epoch = [[step, round(loss, 4)] for step, loss in self.validation]
+        return counts | {"loss": round(sum(last) / len(last), 4)} | ({"validation": by_epoch} if by_epoch else {})
 
 
 @ranks.shared
