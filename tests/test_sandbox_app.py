@@ -48,8 +48,9 @@ def test_settings_and_slot_reach_the_answer(sdk: Any, make: Any) -> None:
     assert other.choices[0].message.content == "temperature 0.2, slot b"
 
 
-def test_replies_stop_at_the_token_limit(sdk: Any) -> None:
-    client = sdk(create_app(backwards))
+@BOTH
+def test_replies_stop_at_the_token_limit(sdk: Any, make: Any) -> None:
+    client = sdk(make(backwards))
     cut = chat(client, "a" * 100, max_tokens=5).choices[0]
     assert (cut.message.content, cut.finish_reason) == ("a" * 20, "length")
     whole = chat(client, "a" * 20, max_completion_tokens=5).choices[0]
