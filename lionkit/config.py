@@ -83,8 +83,9 @@ class ApiConfig:
     stage_timeout: float | None = None
     """Seconds one `map` may take; None is no limit."""
     batch: bool = False
-    """Ask the teacher and the referee through the endpoint's Batch API: half the price, up to a day's wait. What
-    comes in small rounds (the generator, unread referee replies) is asked live all the same."""
+    """Ask the teacher and the referee through the endpoint's Batch API: half the price, up to a day's wait (the
+    answer key has none). What comes in small rounds (the generator, unread referee replies) is asked live all the
+    same."""
 
     def __post_init__(self) -> None:
         _require_types(self)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if item.get_closest_marker("gpu") is None and "shared records" not in reason:
             report.outcome, report.longrepr = "failed", f"skipped where skips are forbidden: {reason}"
     return report
+
+
+@pytest.fixture
+def sdk() -> Iterator[Callable[..., Any]]:
+    """`sdk(app, key)`: the official client, without retries, on the app under uvicorn."""
+    import openai
+
+    from server import serve
+
+    with ExitStack() as stack:
+
+        def connect(app: Any, key: str = "any") -> openai.OpenAI:
+            url = stack.enter_context(serve(app))
+            return stack.enter_context(openai.OpenAI(base_url=url, api_key=key, max_retries=0))
+
+        yield connect
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,8 @@ from lionkit.client.calls import bound, call_key
 from lionkit.client.store import Store
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import ConfigError, LionkitError, StageStopped
-from lionkit.sandbox.app import Faults, create_app, serve
+from lionkit.sandbox.faults import Faults
+from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,4 +1,4 @@
-"""The Batch API over HTTP against the sandbox: one submission, resumed, partial failures asked again."""
+"""The Batch API over HTTP against the test server: one submission, resumed, partial failures asked again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+import server
 from lionkit.client import ChatClient, ChatRequest, Usage
 from lionkit.client import batch as batch_module
 from lionkit.client.calls import bound, call_key
@@ -23,7 +24,8 @@ from lionkit.client.store import Store
 from lionkit.config import ApiConfig
 from lionkit.errors import StageStopped
 from lionkit.sandbox import app as sandbox
-from lionkit.sandbox.app import Faults, create_app, serve
+from lionkit.sandbox.faults import Faults
+from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPECTED = [f"call {i}"[::-1] for i in range(60)]
@@ -183,10 +185,10 @@ def test_budget_covers_batches(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_without_batches_says_so(tmp_path: Path) -> None:
-    app = create_app(backwards)
-    bare = Starlette(routes=[route for route in app.routes if "chat" in route.path])  # type: ignore[attr-defined]
-    bare.state = app.state
-    with serve(bare) as url, pytest.raises(StageStopped, match="Batch API of .*failed: it has none.*batch=False"):
+    with (
+        serve(sandbox.create_app(backwards)) as url,
+        pytest.raises(StageStopped, match="Batch API of .*failed: it has none.*batch=False"),
+    ):
         client(url, tmp_path).map(asks(3))
 
 
@@ -211,7 +213,7 @@ def test_a_batch_that_is_not_accepted_says_why(tmp_path: Path) -> None:
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`shown(change)`: the server shows its batches as `change(batch, number of its rows)` says, where it says so."""
-    honest = sandbox._looked_at
+    honest = server._looked_at
 
     def install(change: Callable[[dict[str, Any], int], dict[str, Any] | None]) -> None:
         def looked_at(state: Any, name: str) -> dict[str, Any]:
@@ -219,7 +221,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             count = len(state.files[batch["input_file_id"]].splitlines())
             return change(batch, count) or honest(state, name)
 
-        monkeypatch.setattr(sandbox, "_looked_at", looked_at)
+        monkeypatch.setattr(server, "_looked_at", looked_at)
 
     return install
 
@@ -426,13 +428,13 @@ def test_the_wait_for_a_batch_outlives_an_outage(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     app, looks = create_app(backwards), []
 
-    def flaky(state: Any, name: str, look: Any = sandbox._looked_at) -> dict[str, Any]:
+    def flaky(state: Any, name: str, look: Any = server._looked_at) -> dict[str, Any]:
         looks.append(name)
         if 2 <= len(looks) <= 9:  # more than the SDK's own retries outlast
             raise RuntimeError("outage")
         return look(state, name)
 
-    monkeypatch.setattr(sandbox, "_looked_at", flaky)
+    monkeypatch.setattr(server, "_looked_at", flaky)
     with serve(app) as url:
         assert [c.text for c in client(url, tmp_path, max_attempts=1).map(asks(60))] == EXPECTED
     assert app.state.accounts.batches == 1

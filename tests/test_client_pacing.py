@@ -13,7 +13,7 @@ from lionkit.client import ChatClient, ChatRequest
 from lionkit.client import pacing as pacing_module
 from lionkit.client.pacing import MARGIN, Pacer, seconds
 from lionkit.config import ApiConfig
-from lionkit.sandbox.app import create_app, serve
+from server import create_app, serve
 
 
 class Clock:

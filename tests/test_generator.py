@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import server
 from lionkit import ledger, progress
 from lionkit.client import ChatClient, ChatRequest, Completion, Usage
 from lionkit.config import SANDBOX_URL, ApiConfig
@@ -200,7 +201,7 @@ def test_every_seed_gets_the_same_room_whatever_its_script() -> None:
 
 def test_a_bad_key_stops_the_stage(tmp_path: Path) -> None:
     """The fault: "it also retries a bad key for ever"."""
-    app = create_app(key="sk-good")
+    app = server.create_app(key="sk-good")
     client = ChatClient(ApiConfig(base_url=SANDBOX_URL, model="answer-key"), tmp_path / "calls.sqlite", app=app)
     with pytest.raises(StageStopped, match="key"):
         generate(client, SPLIT, SEEDS, hard_size=12, easy_size=12)
@@ -211,7 +212,7 @@ def test_a_slow_generator_shows_progress(
 ) -> None:
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     replies = iter(range(100))
-    app = create_app(lambda messages, **_: sentence(next(replies)), latency=0.15)
+    app = server.create_app(lambda messages, **_: sentence(next(replies)), latency=0.15)
     config = ApiConfig(base_url=SANDBOX_URL, model="answer-key", concurrency=2)
     generate(ChatClient(config, tmp_path / "calls.sqlite", app=app), SPLIT, SEEDS, hard_size=3, easy_size=3)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("generator (0/3 hard, 0/3 easy)")]

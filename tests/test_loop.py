@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import server
 from lionkit import loop, pools, records
 from lionkit.client import ChatClient
 from lionkit.errors import ConfigError, StageChanged, StageMissing, StageStopped
@@ -154,11 +155,11 @@ def test_train_pool_is_replaced_and_cache_pool_grows(run: Run) -> None:
 def test_a_second_run_asks_nobody_and_trains_nothing(run: Run) -> None:
     loop.run_all(run, roles(run))
     before = files(run)
-    server = app.create_app()
-    again = loop.Roles(ChatClient(run.config.api, run.store, app=server), RoteStudent())
+    asked = server.create_app()
+    again = loop.Roles(ChatClient(run.config.api, run.store, app=asked), RoteStudent())
     loop.run_all(run, again)
     assert again.student.calls == []
-    assert server.state.accounts.requests == 0
+    assert asked.state.accounts.requests == 0
     assert files(run) == before
 
 

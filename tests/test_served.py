@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+import server
 from lionkit import loop, served
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.config import Config, preset
 from lionkit.errors import ConfigError, StageStopped
 from lionkit.records import Instruction
 from lionkit.run import open_run
-from lionkit.sandbox import app
 from lionkit.sandbox.families import solve
 
 URL = "http://student.invalid/v1"
@@ -23,7 +23,7 @@ ITEMS = [Instruction(f"Say {n}.") for n in range(5)]
 
 def client(tmp_path: Path, answer: Any, **options: Any) -> ChatClient:
     config = dataclasses.replace(preset("smoke"), student_url=URL)
-    return served.connect(config, tmp_path / "student.sqlite", app=app.create_app(answer, **options))
+    return served.connect(config, tmp_path / "student.sqlite", app=server.create_app(answer, **options))
 
 
 def ask(by: ChatClient, **changes: Any) -> list[Any]:
@@ -87,7 +87,7 @@ def test_headers_that_the_environment_adds_go_to_the_teacher_alone(
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-gateway: s3cret\nAuthorization: Bearer s3cret")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
-    inner, seen = app.create_app(lambda messages, **options: "fine"), []
+    inner, seen = server.create_app(lambda messages, **options: "fine"), []
 
     async def listening(scope: Any, receive: Any, send: Any) -> None:
         seen.append(dict(scope["headers"]))
@@ -154,8 +154,8 @@ def test_a_run_whose_student_is_served(tmp_path: Path, capsys: pytest.CaptureFix
         names.append(slot)
         return solve(messages[-1]["content"])[1] if len(set(names)) > 1 else "no idea"  # type: ignore[index]
 
-    by = served.connect(run.config, run.path / "student.sqlite", app=app.create_app(answer))
-    roles = loop.Roles(ChatClient(run.config.api, run.store, app=app.create_app()), None, by)
+    by = served.connect(run.config, run.path / "student.sqlite", app=server.create_app(answer))
+    roles = loop.Roles(ChatClient(run.config.api, run.store, app=server.create_app()), None, by)
     assert loop.score(run, roles, 0)["exact_match"] == 0
     folder = run.folder(1, "imitation") / "adapter"
     folder.mkdir(parents=True)

@@ -1,25 +1,17 @@
 """The answer-key teacher behind an OpenAI-shaped HTTP interface, with faults on request.
 
-One Starlette app, used two ways: mounted in process on the SDK's ASGI transport (offline mode: no port, no
-process), and under uvicorn on 127.0.0.1 (`serve`, the test server). It speaks chat completions, model names,
-files and batches as far as `lionkit.client` does, enforces a rate limit where one is set, keeps its own
-accounts (`app.state.accounts`, also at `/accounts`), and misbehaves as told by `Faults`. It streams nothing,
-counts a token as four bytes, and is not a model: what it answers comes from `answer`, a plain function.
+A Starlette app for the SDK's ASGI transport, in this process: no port. It answers chat completions as far as
+`lionkit.client` asks for them and misbehaves as told by `Faults`. It has no Batch API, streams nothing, counts a token
+as four bytes, and is not a model: what it answers comes from `answer`, a plain function. `tests/server.py` makes it
+the server that the client is tested on, with keys, limits, accounts and batches.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import hashlib
 import json
 import math
-import threading
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from email import message_from_bytes
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lionkit.sandbox import Refusal
-from lionkit.sandbox.faults import TRANSIENT, Dropped, Faults, admit, depth, draw
+from lionkit.sandbox.faults import Faults, draw, misbehave
 
-__all__ = ["TRANSIENT", "Faults", "create_app", "serve"]
+__all__ = ["Faults", "completion", "create_app"]
 
 UNPARSABLE = "Both answers have their merits, and I would rather not put a number on either."
 
@@ -38,217 +30,43 @@ Answer = Callable[..., "str | tuple[int, dict[str, Any]]"]
 """`answer(messages, temperature=, slot=)`: the reply's text, or an HTTP status with a whole JSON body."""
 
 
-@dataclass
-class Accounts:
-    """The server's own books. Tokens are what it would bill, useless replies included."""
-
-    requests: int = 0
-    answered: int = 0
-    """Whole, usable replies."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    batches: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
-    """Whole replies by digest of messages and slot: anything above 1 was paid twice."""
-
-
-def create_app(
-    answer: Answer | None = None,
-    *,
-    faults: Faults | None = None,
-    latency: float = 0.0,
-    requests_per_minute: float | None = None,
-    rate_headers: bool = True,
-    models: Mapping[str, tuple[str, ...]] | None = None,
-    key: str | None = None,
-    quota: int | None = None,
-    batch_seconds: float = 0.0,
-) -> Starlette:
-    """The server. `answer` defaults to the answer key; `latency` in seconds; `requests_per_minute` is enforced by a
-    token bucket one second deep and told in headers; `models` maps each name that is served to the parameters it
-    refuses (None: every name, nothing refused); `key`, if set, is the only one let in; `quota` is the number of
-    replies before `insufficient_quota`; a batch is done `batch_seconds` after it was made.
-    """
+def create_app(answer: Answer | None = None, *, faults: Faults | None = None) -> Starlette:
+    """The app, whatever model is named. `answer` defaults to the answer key, `faults` to none."""
     if answer is None:
         from lionkit.sandbox.answer_key import reply as answer
-    routes = [
-        Route("/v1/chat/completions", _guarded(_chat), methods=["POST"]),
-        Route("/v1/models", _guarded(_models)),
-        Route("/v1/files", _guarded(_upload), methods=["POST"]),
-        Route("/v1/files/{id}/content", _guarded(_download)),
-        Route("/v1/batches", _guarded(_list_batches)),
-        Route("/v1/batches", _guarded(_make_batch), methods=["POST"]),
-        Route("/v1/batches/{id}", _guarded(_show_batch)),
-        Route("/accounts", lambda request: JSONResponse(vars(request.app.state.accounts))),
-    ]
-    app = Starlette(routes=routes)
-    app.state._state |= {
-        **{"answer": answer, "faults": faults or Faults(), "latency": latency, "models": models, "key": key},
-        **{"quota": quota, "rpm": requests_per_minute, "rate_headers": rate_headers, "batch_seconds": batch_seconds},
-        **{"accounts": Accounts(), "attempts": Counter(), "files": {}, "batches": {}},
-        **{"level": depth(requests_per_minute), "levelled": time.monotonic()},
-    }
+    app = Starlette(routes=[Route("/v1/chat/completions", _chat, methods=["POST"])])
+    app.state.answer, app.state.faults, app.state.attempts = answer, faults or Faults(), Counter()
     return app
-
-
-@contextlib.contextmanager
-def serve(app: Starlette) -> Iterator[str]:
-    """Run the app under uvicorn in a thread on a free port of 127.0.0.1; yields the base URL, with /v1."""
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=60, lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            if not thread.is_alive():
-                raise OSError("the test server did not start on 127.0.0.1")
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join()
-
-
-def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint, for those who have the key."""
-
-    async def guarded(request: Request) -> Response:
-        key, given = request.app.state.key, request.headers.get("authorization", "")
-        if key is not None and given != f"Bearer {key}":
-            said = f"Incorrect API key provided: {given[7:14]}****{given[-4:]}"  # as the real one puts it
-            return JSONResponse(_fail(said, "invalid_api_key"), 401)
-        return await endpoint(request)
-
-    return guarded
 
 
 async def _chat(request: Request) -> Response:
     state, raw = request.app.state, await request.body()
-    slot = request.headers.get("x-lionkit-slot", "0")
-    state.accounts.requests += 1
-    if state.latency:
-        await asyncio.sleep(state.latency)
-    admitted, headers = admit(state)
-    if not admitted:
-        headers |= {"retry-after": f"{60 / state.rpm:.3f}"}
-        return JSONResponse(_fail("Rate limit reached", "rate_limit_exceeded"), 429, headers)
-    fault = draw(state, raw + slot.encode())
-    if fault in ("429", "429-wait", "500"):
-        wait = {"retry-after": f"{state.faults.retry_after:g}"} if fault == "429-wait" else {}
-        return JSONResponse(_fail("a fault on purpose", "fault"), int(fault[:3]), wait)
-    if fault == "slow":
-        await asyncio.sleep(state.faults.slow)
-    if await request.is_disconnected():
-        return Response(status_code=499)
-    if fault in ("drop", "malformed"):
-        half = '{"choices": [{"message": {"content": "never fin'
-        return (Dropped if fault == "drop" else Response)(half, media_type="application/json")
-    status, body = _complete(state, json.loads(raw), slot, fault)
-    return JSONResponse(body, status, headers)
+    asked, slot = json.loads(raw), request.headers.get("x-lionkit-slot", "0")
+    fault = draw(state.faults, state.attempts, raw + slot.encode())
+    if spoilt := await misbehave(state.faults, fault):
+        return spoilt
+    said = state.answer(asked["messages"], temperature=asked.get("temperature", 1.0), slot=slot)
+    status, body = (200, completion(asked, said, fault)) if isinstance(said, str) else said
+    return JSONResponse(body, status)
 
 
-def _complete(state: Any, asked: dict[str, Any], slot: str, fault: str) -> tuple[int, dict[str, Any]]:
-    """(HTTP status, JSON body) of one chat call, and its entry in the accounts."""
-    model, accounts = asked.get("model", ""), state.accounts
-    if state.models is not None and model not in state.models:
-        return 404, _fail(f"The model {model!r} does not exist", "model_not_found")
-    for name in state.models[model] if state.models else ():
-        if name in asked:
-            return 400, _fail(f"{name!r} is not supported with this model", "unsupported_parameter", name)
-    if state.quota is not None and accounts.answered >= state.quota:
-        return 429, _fail("You exceeded your current quota", "insufficient_quota")
-    text = state.answer(asked["messages"], temperature=asked.get("temperature", 1.0), slot=slot)
-    if not isinstance(text, str):
-        return text
+def completion(asked: dict[str, Any], text: str, fault: str = "") -> dict[str, Any]:
+    """JSON body of the reply that says `text`: cut at the call's token limit, or spoilt by a fault of the text."""
     refused = isinstance(text, Refusal)
     text = {"unparsable": UNPARSABLE, "truncated": text[: len(text) // 2]}.get(fault, text)
     limit = 4 * (asked.get("max_tokens") or asked.get("max_completion_tokens") or len(text))
     finish = "length" if len(text) > limit or fault == "truncated" else "stop"
     prompt = json.dumps(asked["messages"])
     usage = {"prompt_tokens": math.ceil(len(prompt) / 4), "completion_tokens": math.ceil(len(text[:limit]) / 4)}
-    accounts.prompt_tokens += usage["prompt_tokens"]
-    accounts.completion_tokens += usage["completion_tokens"]
-    if fault != "null":
-        accounts.answered += 1
-        accounts.answers[hashlib.blake2s((prompt + slot).encode()).hexdigest()] += 1
     message = {"role": "assistant", "content": None if fault == "null" else text[:limit]}
     if refused and message["content"]:
         message = {"role": "assistant", "content": None, "refusal": message["content"]}
     choice = {"index": 0, "finish_reason": finish, "message": message}
-    name = f"chatcmpl-{accounts.requests}"
-    return 200, {
-        "id": name,
+    return {
+        "id": "chatcmpl-0",
         "object": "chat.completion",
         "created": 0,
-        "model": model,
+        "model": asked.get("model", ""),
         "choices": [choice],
         "usage": usage,
     }
-
-
-def _fail(message: str, code: str, param: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "code": code, "param": param}}
-
-
-async def _models(request: Request) -> Response:
-    names = request.app.state.models or ["answer-key"]
-    return JSONResponse({"object": "list", "data": [{"id": name, "object": "model", "created": 0} for name in names]})
-
-
-async def _upload(request: Request) -> Response:
-    head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
-    for part in message_from_bytes(head + await request.body()).walk():
-        if part.get_param("name", header="content-disposition") == "file":
-            content = part.get_payload(decode=True)
-    return JSONResponse(_keep(request.app.state, content))
-
-
-def _keep(state: Any, content: Any) -> dict[str, Any]:
-    name = f"file-{len(state.files) + 1}"
-    state.files[name] = content
-    return {"id": name, "object": "file", "bytes": len(content), "created_at": 0, "filename": "f", "purpose": "batch"}
-
-
-async def _download(request: Request) -> Response:
-    return Response(request.app.state.files[request.path_params["id"]])
-
-
-async def _make_batch(request: Request) -> Response:
-    state, asked = request.app.state, await request.json()
-    name, due = f"batch-{len(state.batches) + 1}", time.monotonic() + state.batch_seconds
-    state.accounts.batches += 1
-    state.batches[name] = {**asked, "id": name, "object": "batch", "created_at": 0, "status": "in_progress", "due": due}
-    return JSONResponse(_looked_at(state, name))
-
-
-async def _show_batch(request: Request) -> Response:
-    name, state = request.path_params["id"], request.app.state
-    if name not in state.batches:
-        return JSONResponse(_fail(f"No batch found with id {name!r}", "not_found"), 404)
-    return JSONResponse(_looked_at(state, name))
-
-
-async def _list_batches(request: Request) -> Response:
-    state = request.app.state
-    made = [_looked_at(state, name) for name in reversed(state.batches)]
-    return JSONResponse({"object": "list", "data": made, "has_more": False})
-
-
-def _looked_at(state: Any, name: str) -> dict[str, Any]:
-    """The batch as the API shows it; once it is due, its lines are answered, each with its own draw of a fault."""
-    batch = state.batches[name]
-    if batch["status"] == "in_progress" and time.monotonic() >= batch["due"]:
-        done: dict[str, list[str]] = {"output_file_id": [], "error_file_id": []}
-        for line in state.files[batch["input_file_id"]].splitlines():
-            row = json.loads(line)
-            fault = draw(state, line)
-            status, body = 500, _fail("a fault on purpose", "fault")
-            if fault not in ("429", "429-wait", "500", "drop", "malformed"):
-                status, body = _complete(state, row["body"], row["custom_id"].partition(":")[2] or "0", fault)
-            row = {"custom_id": row["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
-            done["output_file_id" if status == 200 else "error_file_id"].append(json.dumps(row, ensure_ascii=False))
-        files = {kind: _keep(state, "\n".join(lines).encode())["id"] for kind, lines in done.items() if lines}
-        batch |= {"status": "completed", **files}
-    return {key: value for key, value in batch.items() if key != "due"}

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose in the sandbox: faults drawn per request, dropped connections, a rate limit.
+"""What goes wrong on purpose in the sandbox: faults drawn per request, dropped connections.
 
 Drawn from the request and its attempt number, so that the same requests meet the same faults whatever the order
 of their arrival: a notebook that shows robustness shows the same thing each time.
@@ -6,14 +6,14 @@ of their arrival: a notebook that shows robustness shows the same thing each tim
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import math
 import random
-import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 TRANSIENT = ("429", "429-wait", "500", "drop", "malformed", "null", "slow")
 """Faults a client can mend by asking again (`slow`: by waiting)."""
@@ -34,16 +34,28 @@ class Faults:
     """Seconds that `slow` adds."""
 
 
-def draw(state: Any, call: bytes) -> str:
-    """The fault this attempt meets, or nothing."""
-    if not state.faults.rate:
+def draw(faults: Faults, attempts: Counter[str], call: bytes) -> str:
+    """The fault this attempt meets, or nothing. `attempts` counts those of each call, this one included."""
+    if not faults.rate:
         return ""
     name = hashlib.blake2s(call).hexdigest()
-    state.attempts[name] += 1
-    rng = random.Random(f"{state.faults.seed} {name} {state.attempts[name]}")
-    fault = rng.choice(state.faults.kinds) if rng.random() < state.faults.rate else ""
-    state.accounts.faults[fault or "none"] += 1
-    return fault
+    attempts[name] += 1
+    rng = random.Random(f"{faults.seed} {name} {attempts[name]}")
+    return rng.choice(faults.kinds) if rng.random() < faults.rate else ""
+
+
+async def misbehave(faults: Faults, fault: str) -> Response | None:
+    """What is sent instead of a reply, or None where the fault leaves one, if a late or a spoilt one."""
+    if fault in ("429", "429-wait", "500"):
+        error = {"message": "a fault on purpose", "type": "invalid_request_error", "code": "fault", "param": None}
+        wait = {"retry-after": f"{faults.retry_after:g}"} if fault == "429-wait" else {}
+        return JSONResponse({"error": error}, int(fault[:3]), wait)
+    if fault in ("drop", "malformed"):
+        half = '{"choices": [{"message": {"content": "never fin'
+        return (Dropped if fault == "drop" else Response)(half, media_type="application/json")
+    if fault == "slow":
+        await asyncio.sleep(faults.slow)
+    return None
 
 
 class Dropped(Response):
@@ -53,23 +65,3 @@ class Dropped(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
         raise ConnectionResetError("the sandbox dropped this connection on purpose")
-
-
-def depth(rpm: float | None) -> float:
-    return max(1.0, rpm / 60) if rpm else 0.0
-
-
-def admit(state: Any) -> tuple[bool, dict[str, str]]:
-    """Whether the bucket lets a request through, and the headers that tell its state the way OpenAI does."""
-    if not state.rpm:
-        return True, {}
-    now, rate, deep = time.monotonic(), state.rpm / 60, depth(state.rpm)
-    state.level, state.levelled = min(deep, state.level + (now - state.levelled) * rate), now
-    admitted = state.level >= 1
-    state.level -= admitted
-    headers = {
-        "x-ratelimit-limit-requests": f"{state.rpm:.0f}",
-        "x-ratelimit-remaining-requests": f"{max(0, math.floor(state.rpm - deep + state.level))}",
-        "x-ratelimit-reset-requests": f"{math.ceil((deep - state.level) / rate * 1000)}ms",
-    }
-    return admitted, headers if state.rate_headers else {}

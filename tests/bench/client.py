@@ -1,4 +1,4 @@
-"""Measurements of the teacher client against the sandbox under uvicorn, in a process of its own. Run by hand:
+"""Measurements of the teacher client against the test server under uvicorn, in a process of its own. Run by hand:
 
     python tests/bench/client.py [faults] [kills] [speed] [cached] [pace] [budget] [--distilabel PYTHON]
 
@@ -29,11 +29,13 @@ from lionkit.client import ChatClient, ChatRequest, Usage
 from lionkit.client.calls import bound
 from lionkit.config import ApiConfig
 from lionkit.errors import StageStopped
-from lionkit.sandbox.app import TRANSIENT
+from lionkit.sandbox.faults import TRANSIENT
 
 SERVER = """
-import json, sys, time
-from lionkit.sandbox.app import Faults, create_app, serve
+import json, sys
+sys.path.insert(0, sys.argv[2])
+from lionkit.sandbox.faults import Faults
+from server import create_app, serve
 options = json.loads(sys.argv[1])
 if "faults" in options:
     options["faults"] = Faults(**options["faults"])
@@ -79,7 +81,7 @@ def ask(count: int, words: int = 0) -> list[ChatRequest]:
 
 @contextlib.contextmanager
 def server(**options: Any) -> Iterator[str]:
-    command = [sys.executable, "-c", SERVER, json.dumps(options)]
+    command = [sys.executable, "-c", SERVER, json.dumps(options), str(Path(__file__).parents[1])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
