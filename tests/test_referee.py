@@ -172,7 +172,7 @@ def test_a_megabyte_takes_under_a_fifth_of_a_second(piece: str) -> None:
         '{"a": "' + piece * MEGABYTE,
     ):
         seconds = []
-        while len(seconds) < 3 and min(seconds, default=1) >= 0.2:  # the best of three: others use the machine as well
+        while len(seconds) < 6 and min(seconds, default=1) >= 0.2:  # the best of six: others use the machine as well
             started = time.process_time()
             parse_scores(reply[: MEGABYTE + len(PAIR)])
             seconds.append(time.process_time() - started)
