@@ -62,6 +62,15 @@ def test_an_adapter_that_is_damaged_or_foreign_is_refused(folder: Path, tmp_path
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_adapter_for_more_or_fewer_layers_is_refused(folder: Path, tmp_path: Path, layers: int) -> None:
+    """A folder of the same name is not the same base; layers without an adapter would answer as the base does."""
+    adapted(folder).save_pretrained(tmp_path)
+    other = LlamaForCausalLM(LlamaConfig.from_pretrained(folder, num_hidden_layers=layers))
+    with pytest.raises(StudentError, match=f"for 2 layers, .* has {layers}|cannot load the adapter"):
+        add_adapter(other, tmp_path, str(folder))
+
+
 def loss_and_gradients(model: Any) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
     loss = model(input_ids=IDS, labels=IDS).loss

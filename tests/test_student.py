@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lionkit import student
 from lionkit.errors import StudentError
@@ -168,9 +168,11 @@ def test_sampling_follows_its_seed_and_greedy_nothing_else(tiny_model: Path) -> 
     assert warm[0] == warm[1]
     assert warm[0] != warm[2]
     assert greedy not in warm
-    model.model.generation_config.repetition_penalty = 5.0  # a base may come with it
-    model.model.generation_config.no_repeat_ngram_size = 1
+    own = model.model.generation_config  # a base may come with such
+    own.repetition_penalty, own.no_repeat_ngram_size, own.num_beams, own.num_return_sequences = 5.0, 1, 3, 3
+    own.suppress_tokens = list(range(3, 150))
     assert student.respond(model, TEXTS[:4], **ask) == greedy
+    assert model.model.generation_config is own  # which an export writes out
 
 
 def test_an_answer_stops_at_its_end_and_says_where_it_was_cut(tiny_model: Path, monkeypatch: Any) -> None:
@@ -211,15 +213,30 @@ def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("how", ["cut", "narrow"])
-def test_damaged_weights_are_one_line(tiny_model: Path, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("cut", "cannot load "), ("narrow", "cannot load "), ("[]", "cannot load "), ("lacking", "lack .* and 1 more"),
+     ("endless", "no end-of-sequence token"), ("template", "chat template of .* cannot be used")],
+)  # fmt: skip
+def test_a_damaged_model_is_one_line(tiny_model: Path, tmp_path: Path, how: str, words: str) -> None:
+    """A tensor that is not there would be drawn at random, and the student would answer with it."""
     shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
-    weights, settings = tmp_path / "model.safetensors", tmp_path / "config.json"
+    weights, settings, tokens = (tmp_path / n for n in ("model.safetensors", "config.json", "tokenizer_config.json"))
     if how == "cut":
         weights.write_bytes(weights.read_bytes()[:-99])
-    else:
+    elif how == "narrow":
         settings.write_text(json.dumps(json.loads(settings.read_text()) | {"hidden_size": 32}))
-    with pytest.raises(StudentError, match="cannot load ") as caught:
+    elif how == "[]":
+        settings.write_text(how)
+    elif how == "lacking":
+        tensors = load_file(weights)
+        del tensors["model.norm.weight"], tensors["lm_head.weight"]
+        save_file(tensors, weights, {"format": "pt"})
+    elif how == "endless":
+        tokens.write_text(json.dumps(json.loads(tokens.read_text()) | {"eos_token": None, "pad_token": None}))
+    else:
+        (tmp_path / "chat_template.jinja").write_text("{{ 1 / 0 }}")
+    with pytest.raises(StudentError, match=words) as caught:
         student.load(tmp_path)
     assert "\n" not in str(caught.value)
 

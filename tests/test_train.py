@@ -99,13 +99,17 @@ def test_training_stopped_in_a_validation_resumes_with_it_and_with_its_patience(
             raise KeyboardInterrupt
         return evaluate(trainer, *args, **kwargs)
 
-    monkeypatch.setattr(kind, "evaluate", stops)
-    with pytest.raises(KeyboardInterrupt):
-        train(folder, tmp_path / "cut", **options)
-    monkeypatch.undo()
-    resumed = train(folder, tmp_path / "cut", **options)
-    assert (resumed.losses, resumed.validation) == (whole.losses, whole.validation)
-    assert (tmp_path / "cut" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+    def fails(*args: Any) -> None:  # after it, when all that is left is to write the adapter
+        raise KeyboardInterrupt
+
+    for name, place, how in (("evaluate", kind, stops), ("save_adapter", sys.modules["lionkit.student.train"], fails)):
+        monkeypatch.setattr(place, name, how)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, tmp_path / name, **options)
+        monkeypatch.undo()
+        resumed = train(folder, tmp_path / name, **options)
+        assert (resumed.losses, resumed.validation) == (whole.losses, whole.validation)
+        assert (tmp_path / name / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
 
 
 def test_the_loss_is_transformers_own_from_labelled_positions_alone(folder: Path, tmp_path: Path) -> None:

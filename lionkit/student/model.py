@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from lionkit.errors import StudentError, first_line
-from lionkit.student.encode import Template
+from lionkit.student.encode import Template, prompt_ids
 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a kernel not used here
 Quantize = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 """What CUDA and Apple's MPS, the CPU's allocator, and cuBLAS say."""
+
+
+ODD_JSON = (TypeError, KeyError, AttributeError, IndexError)
+"""What transformers and peft end in where a JSON file is well-formed and something else than they expect."""
 
 
 @dataclass
@@ -82,21 +87,26 @@ def load(
     )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
-        network = AutoModelForCausalLM.from_pretrained(
+        network, found = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=compute,
             device_map={"": place},
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             **({"quantization_config": nf4} if quantize == "nf4" else {}),
         )
-    except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError, *ODD_JSON) as error:
         if is_out_of_memory(error):
             remedy = "quantize='nf4', a smaller model, or device='cpu'"
             raise StudentError(f"{base} does not fit on {place}: {remedy}") from None
         remedy = "give a hub id with safetensors and a network, or a folder"
         raise StudentError(f"cannot load {base} ({first_line(error)}): {remedy}") from None
+    if missing := sorted(found["missing_keys"]):
+        raise StudentError(f"the weights of {base} lack {missing[0]} and {len(missing) - 1} more: fetch them anew")
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise StudentError(f"the tokenizer of {base} has no end-of-sequence token, so no answer would ever end")
         tokenizer.pad_token = tokenizer.eos_token
     if adapter is not None:
         network = add_adapter(network, adapter, base)
@@ -107,6 +117,11 @@ def load(
     chosen: Template = ("chat" if tokenizer.chat_template else "plain") if template == "auto" else template
     if chosen == "chat" and not tokenizer.chat_template:
         raise StudentError(f"{base} has no chat template: use template = 'plain'")
+    try:
+        prompt_ids(tokenizer, "x", template=chosen)
+    except Exception as error:  # the template is a program of whoever made the model
+        remedy = "use template = 'plain'"
+        raise StudentError(f"the chat template of {base} cannot be used ({first_line(error)}): {remedy}") from None
     return Student(network, tokenizer, chosen, place, base, path, quantize, compute)
 
 
@@ -136,8 +151,14 @@ def add_adapter(network: Any, adapter: Path, base: str) -> Any:
             raise StudentError(f"the adapter in {adapter} was made for {named}, not for {base}: load that model")
         with warnings.catch_warnings():  # a layer without its weights would answer as the base does
             warnings.filterwarnings("error", "Found missing adapter keys")
-            return PeftModel.from_pretrained(network, str(adapter), is_trainable=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError, Warning) as error:
+            adapted = PeftModel.from_pretrained(network, str(adapter), is_trainable=True)
+            with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+                layers = {int(n) for key in file.keys() for n in re.findall(r"\.(\d+)\.", key)[:1]}  # noqa: SIM118
+            own = network.config.get_text_config().num_hidden_layers
+            if layers and layers != set(range(own)):
+                raise StudentError(f"the adapter in {adapter} is for {len(layers)} layers, {base} has {own}")
+            return adapted
+    except (OSError, ValueError, RuntimeError, *ODD_JSON, SafetensorError, Warning) as error:
         raise StudentError(f"cannot load the adapter in {adapter}: {first_line(error)}") from None
 
 

@@ -7,10 +7,12 @@ Greedy in float32 a batch gives what one row at a time gives; in bfloat16 a near
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+from transformers import GenerationConfig
 
 from lionkit.progress import Progress
 from lionkit.student.checkpoint import explained
@@ -68,18 +70,24 @@ def _generate(student: Student, prompts: list[list[int]], max_new_tokens: int, t
         if temperature > 0
         else {"do_sample": False}
     )
-    out = student.model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=sorted(ends),
-        pad_token_id=tokenizer.pad_token_id,
-        repetition_penalty=1.0,  # a base may come with its own, and greedy would not be the likeliest token
-        no_repeat_ngram_size=0,
-        **sampling,
-    )
+    asked = {"max_new_tokens": max_new_tokens, "eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad_token_id}
+    with _without_settings(student):
+        out = student.model.generate(input_ids=ids, attention_mask=mask, **asked, **sampling)
     answers = []
     for row in out[:, width:].tolist():
         length = next((n for n, token in enumerate(row) if token in ends), len(row))
         answers.append(Answer(tokenizer.decode(row[:length], skip_special_tokens=True).strip(), length == len(row)))
     return answers
+
+
+@contextmanager
+def _without_settings(student: Student) -> Iterator[None]:
+    """A base may come with beams, penalties or suppressed tokens of its own: within the block it has none."""
+    own = student.model.generation_config
+    student.model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        student.model.generation_config = own
+        if student.adapted:  # peft hands its own on to the base
+            student.model.get_base_model().generation_config = own

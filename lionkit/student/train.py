@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
@@ -211,9 +211,19 @@ def _fit(
         trainer.add_callback(_Watch(bar, checkpoint_seconds, watch, steps if trainer.eval_dataset else 0))
         if trainer.eval_dataset and patience:
             trainer.add_callback(EarlyStoppingCallback(patience))
+            if last and (ended := _ended(Path(last), patience)):
+                arguments.num_train_epochs = ended  # the Trainer would forget that it was about to stop
         trainer.train(resume_from_checkpoint=last)
     student.model.eval()
     return trainer.state
+
+
+def _ended(checkpoint: Path, patience: int) -> int:
+    """The epoch at whose end patience was over in a checkpoint; 0 where it was not."""
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    losses = [loss for _, loss in _history(state)[1]]
+    over = bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+    return len(losses) if over and state.epoch == len(losses) else 0
 
 
 class _StudentTrainer(Trainer):
