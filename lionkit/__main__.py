@@ -26,7 +26,7 @@ Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke
 def _lead() -> Iterator[None]:
     """Under `accelerate launch` the block is run by the first process alone; the others train along."""
     try:
-        if os.environ.get("WORLD_SIZE", "1") == "1":
+        if os.environ.get("WORLD_SIZE", "").strip() in ("", "0", "1"):
             yield
         else:
             from lionkit import student

@@ -219,6 +219,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _require_types(self)
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "between 0 and 2147483647")
         for name in ("train_size", "heldout_size", "iterations", "hard_size", "easy_size"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for role in ("teacher", "referee", "generator"):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from lionkit import evaluate, generator, plan, pools, readers, records, referee, served, teacher
 from lionkit.client import ChatClient
 from lionkit.config import SANDBOX_URL, Config, to_dict
-from lionkit.errors import StageStopped
+from lionkit.errors import StageStopped, StudentError
 from lionkit.records import Candidate, Instruction, Response, Verdict
 from lionkit.reviews import Judged
 from lionkit.run import Run, digest, shown
@@ -152,6 +152,8 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
             "rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "accumulation", "max_length",
             "gradient_checkpointing", "patience")}  # fmt: skip
         seed = config.seed + iteration
+        if config.student.validation_share and len(usable) < 2:
+            raise StageStopped("one answer cannot be trained on and kept for validation: leave validation_share out")
         apart = pools.hold_out(usable, math.ceil((config.student.validation_share or 0) * (len(usable) - 1)), seed)
         pairs, validation = ([(i.text, answers[i.id]) for i in items] for items in apart)
         report = roles.student.train(
@@ -167,10 +169,14 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
     return run.stage(iteration, "imitation", inputs, make) / "adapter"
 
 
-def _announce(config: Config) -> int:
+def _announce(config: Config) -> int | None:
     """Print what memory the training will take, before a weight is loaded; returns it as a report's peak counts it."""
     place, room = plan.here(), plan.room(plan.here())
-    parts = plan.memory(config.student.model, config, device=place).set_index("part")["bytes"]
+    try:
+        parts = plan.memory(config.student.model, config, device=place).set_index("part")["bytes"]
+    except StudentError as error:  # what cannot be planned may train all the same
+        print(error)
+        return None
     total = int(parts["total"])
     print(f"Training takes about {total / 2**30:.1f} GiB of the {room / 2**30:.1f} GiB here ({place}).")
     if total > room:

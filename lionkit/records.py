@@ -260,6 +260,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises LionkitError where `path` is there already with something in it, and for what the disk refuses. Several
     processes may be at it: the first to end has its folder stay, the others get the error.
     """
+    path = path.resolve()  # also `.` and a link have a name then
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise LionkitError(f"{path} is there already: name a new folder, or remove it first")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")  # a killed process's id comes again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,3 +109,16 @@ def test_unknown_preset() -> None:
 def test_student_values() -> None:
     with pytest.raises(ConfigError, match="quantize = 'int8'"):
         StudentConfig(quantize="int8")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_is_one_that_every_library_takes(seed: int) -> None:
+    with pytest.raises(ConfigError, match="seed = "):
+        Config(seed=seed)
+
+
+@pytest.mark.parametrize("student", [{"validation_share": 0.0}, {"validation_share": 1.0}, {"patience": 1},
+                                     {"validation_share": 0.1, "patience": 0}])  # fmt: skip
+def test_validation_needs_a_share_and_patience_needs_validation(student: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="validation_share = |patience = "):
+        StudentConfig(**student)

@@ -32,6 +32,7 @@ def lionkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["run", "--preset", "huge"], {}, "error: preset 'huge' is unknown"),
         (["status"], {"LIONKIT_MODE": "replay"}, "error: there is no run to replay at"),
         (["run", "--run", "../x"], {}, "error: run name '../x'"),
+        (["train"], {"WORLD_SIZE": "2"}, "error: WORLD_SIZE is set, but no launcher started this"),
         (["plan", "--device", "tpu"], {}, "error: --device tpu: plans are for cpu, cuda or mps"),
     ],
 )

@@ -150,3 +150,11 @@ def test_what_the_disk_refuses_a_library_is_said_by_its_number(tmp_path: Path) -
     with pytest.raises(LionkitError, match="no such model: os error 2"), records.whole_folder(tmp_path / "out"):
         raise LionkitError("no such model: os error 2")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_whole_folder_may_be_the_one_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with records.whole_folder(Path()) as work:
+        (work / "file").write_text("x")
+    assert (tmp_path / "here" / "file").read_text() == "x"

@@ -71,7 +71,7 @@ def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("change", [{"learning_rate": 2e-2}, {"alpha": 64}, {"dropout": 0.2}])
 def test_a_checkpoint_of_other_settings_is_not_resumed(
-    folder: Path, tmp_path: Path, monkeypatch: Any, change: dict[str, float]
+    folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, change: dict[str, float]
 ) -> None:
     monkeypatch.setattr(sys.modules["lionkit.student.train"], "save_adapter", lambda *a: pytest.fail("cut short"))
     with pytest.raises(pytest.fail.Exception):
@@ -80,8 +80,22 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(
     (tmp_path / ".adapter").mkdir()
     (tmp_path / ".adapter" / ADAPTER).write_text("left by a kill")
     monkeypatch.undo()
+    capsys.readouterr()
     assert train(folder, tmp_path, **change).losses == train(folder, tmp_path / "new", **change).losses
+    assert capsys.readouterr().out.count("training begins anew") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter_config.json", ADAPTER, "new"]
+
+
+@pytest.mark.parametrize("name", [ADAPTER, "optimizer.pt", "scheduler.pt"])
+def test_a_damaged_checkpoint_is_passed_over(folder: Path, tmp_path: Path, monkeypatch: Any, name: str) -> None:
+    monkeypatch.setattr(sys.modules["lionkit.student.train"], "save_adapter", lambda *a: pytest.fail("cut short"))
+    with pytest.raises(pytest.fail.Exception):
+        train(folder, tmp_path / "cut", checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    damaged = tmp_path / "cut" / "checkpoints" / "checkpoint-7" / name
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    assert train(folder, tmp_path / "cut").losses == train(folder, tmp_path / "whole").losses
+    assert (tmp_path / "cut" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
 
 
 def test_training_stopped_in_a_validation_resumes_with_it_and_with_its_patience(

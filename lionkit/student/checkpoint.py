@@ -1,8 +1,8 @@
 """What training leaves on disk: checkpoints to resume from, the finished adapter, and errors in plain words.
 
 A checkpoint is the Trainer's own folder. Its `trainer_state.json` is written last, so a folder without a
-readable one, or without every process's random state, was cut short and is passed over. No adapter with a value
-that is not finite is ever written.
+readable one, with a damaged file, or without every process's random state was cut short and is passed over.
+No adapter with a value that is not finite is ever written.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gc
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import traceback
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from lionkit.errors import StudentError
 from lionkit.records import disk_error, write_text
@@ -45,6 +47,10 @@ def resumable(folder: Path, made_from: str) -> Iterator[str | None]:
     """The newest whole checkpoint in `folder` that was made from the same inputs, or None. Gone when all went well."""
     mark = folder / "inputs.txt"
     if ranks.leads() and (not mark.is_file() or mark.read_text() != made_from):
+        if any(folder.glob("checkpoint-*")):
+            print(
+                "The checkpoint there is of other rows, settings, device or number of processes: training begins anew."
+            )
         shutil.rmtree(folder, ignore_errors=True)
         write_text(mark, made_from)
     whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
@@ -59,7 +65,10 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
-    except (OSError, ValueError):
+        load_file(checkpoint / "adapter_model.safetensors")
+        for name in ("optimizer.pt", "scheduler.pt"):
+            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError):
         return False
     return True
 

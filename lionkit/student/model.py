@@ -87,7 +87,8 @@ def load(
     )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
-        network, found = AutoModelForCausalLM.from_pretrained(
+        read: Any = AutoModelForCausalLM.from_pretrained  # its annotation does not know output_loading_info
+        network, found = read(
             path,
             dtype=compute,
             device_map={"": place},

@@ -31,6 +31,11 @@ def processes() -> int:
     return distributed.get_world_size(_group) if _group else 1
 
 
+def several() -> bool:
+    """Whether a launcher says that it started more than one process."""
+    return os.environ.get("WORLD_SIZE", "").strip() not in ("", "0", "1")
+
+
 def leads() -> bool:
     """Whether this process is the one that writes."""
     return not _group or distributed.get_rank(_group) == 0
@@ -54,14 +59,19 @@ def wait() -> None:
 def lead() -> Iterator[None]:
     """The block is run by the first process alone; any other trains along as long as it lasts, and then exits."""
     global _group
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if not several():
         yield
         return
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise StudentError("FSDP and DeepSpeed are not built in: launch without them, or see docs/fsdp.md")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    except ValueError:  # the other variables are not there
+        raise StudentError(
+            "WORLD_SIZE is set, but no launcher started this: unset it, or use accelerate launch"
+        ) from None
     _group = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
     if leads():
         yield
@@ -78,7 +88,7 @@ def shared(train: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(train)
     def run(*args: P.args, **options: P.kwargs) -> R:
-        if not _group and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if not _group and several():
             raise StudentError("several processes were started: put the work into `with student.lead():`")
         if _group and leads():
             student, pairs = args
