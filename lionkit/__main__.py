@@ -101,7 +101,10 @@ def plan(
 
     if device not in ("", "cpu", "cuda", "mps"):
         raise ConfigError(f"--device {device}: plans are for cpu, cuda or mps")
-    opened = open_run(name)
+    opened = open_run(name, keep=False)
+    if not opened.path.exists():
+        used = os.environ.get("LIONKIT_PRESET") or "offline"
+        print(f"There is no such run yet, and none is made: this is what one from preset {used} would take.")
     config, student = opened.config, opened.config.student
     print("\nCalls (a rough guide; stored replies are not asked again):")
     calls = plan.calls(config)

@@ -88,7 +88,8 @@ class Run:
     def require(self, iteration: int, stage: str) -> Path:
         """Folder of a finished stage; StageMissing says what to run first."""
         if not self.done(iteration, stage):
-            notebook = STAGES[stage] if iteration < 2 else "05_adversarial_loop"
+            later = iteration > 1 or (iteration == 0 and stage == "discrimination")
+            notebook = "05_adversarial_loop" if later else STAGES[stage]
             raise StageMissing(
                 f"{stage} of iteration {iteration} is not done in {shown(self.path)}: run notebook "
                 f"{notebook} first, or `python -m lionkit run` for all of it"
@@ -189,13 +190,13 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def open_run(name: str = "", *, preset: str = "", new: bool = True, **changes: Any) -> Run:
+def open_run(name: str = "", *, preset: str = "", new: bool = True, keep: bool = True, **changes: Any) -> Run:
     """Open a run by name, or start one, and print what mode it is in.
 
     A new run takes `preset` (LIONKIT_PRESET, else `offline`) with `changes` to its fields; `api` and `student` take
     dictionaries. The mode is the environment's (`config.choose_mode`) unless `mode=` is given. An existing run keeps
     its settings: asking for different ones is an error that names them. Default names: `demo`, in live mode `live`.
-    With `new=False` only an existing one is opened.
+    With `new=False` only an existing one is opened; with `keep=False` a new one is looked at and not begun.
     """
     mode, reason = settings.choose_mode() if "mode" not in changes else (changes.pop("mode"), "asked for")
     name = name or os.environ.get("LIONKIT_RUN", "") or ("live" if mode == "live" else "demo")
@@ -226,7 +227,8 @@ def open_run(name: str = "", *, preset: str = "", new: bool = True, **changes: A
         )
     else:
         run = Run(path, wanted, reason)
-        settings.write_config(path / "config.toml", wanted)
+        if keep:
+            settings.write_config(path / "config.toml", wanted)
     print(run.banner)
     return run
 
@@ -252,6 +254,9 @@ def _new_config(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
     rest = {k: v for k, v in changes.items() if k not in nested}
     if "seed_file" in rest:
         rest["seed_file"] = _seed_file(rest["seed_file"])
+    for part, default in (("api", config.api), ("student", config.student)):
+        if unknown := sorted(set(nested[part]) - set(vars(default))):
+            raise ConfigError(f"{part} has no setting {unknown[0]}: known are {', '.join(vars(default))}")
     try:
         api = dataclasses.replace(config.api, **nested["api"])
         student = dataclasses.replace(config.student, **nested["student"])

@@ -5,6 +5,7 @@ A check prints one line and never raises, so that a notebook with unsolved exerc
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +59,7 @@ def check_no_input(function: Callable[..., Any]) -> bool:
 
 def check_spread(function: Callable[..., Any]) -> bool:
     def sizes(groups: dict[str, list[int]], size: int) -> Any:
-        chosen = function(groups, size)
+        chosen = function(copy.deepcopy(groups), size)  # a solution may take from the lists
         return None if chosen is None else sorted(sum(x in group for x in chosen) for group in groups.values())
 
     groups = {"a": [1, 2, 3, 4], "b": [5, 6, 7], "c": [8]}

@@ -55,6 +55,14 @@ def test_the_plan_stands_beside_what_was_measured(tiny_model: Path) -> None:
     assert any(line.lstrip().startswith("CUDA context") for line in lines)
 
 
+def test_a_plan_makes_no_run(tmp_path: Path) -> None:
+    """Or the name would be taken, with settings that nobody chose."""
+    out = lionkit("plan", "--run", "new", LIONKIT_MODE="live", LIONKIT_PRESET="smoke", LIONKIT_MODEL="m")
+    assert out.returncode == 0, out.stderr
+    assert "There is no such run yet, and none is made: this is what one from preset smoke would take." in out.stdout
+    assert not (tmp_path / "runs" / "new").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     out = lionkit("train", LIONKIT_RUNS=str(tmp_path / "file"))

@@ -233,3 +233,16 @@ def test_a_live_run_says_what_the_environment_names_and_it_does_not_use(
     )
     assert "s3cret" not in said
     assert "sk-x" not in said
+
+
+@pytest.mark.parametrize(("part", "name"), [("student", "validation_shar"), ("api", "modle")])
+def test_a_misspelt_setting_is_named_with_those_there_are(part: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{part} has no setting {name}: known are .*model"):
+        runs.open_run("x", preset="smoke", **{part: {name: 1}})
+
+
+def test_what_is_missing_names_the_notebook_that_makes_it() -> None:
+    run = runs.open_run("x", preset="smoke")
+    for iteration, notebook in ((0, "05_adversarial_loop"), (1, "03_discrimination"), (2, "05_adversarial_loop")):
+        with pytest.raises(StageMissing, match=f"run notebook {notebook} first"):
+            run.require(iteration, "discrimination")

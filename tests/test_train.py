@@ -53,7 +53,7 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_seconds=0.0)
 """
 
 
-def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
+def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Path, capsys: Any) -> None:
     """Resume that re-wraps and loses the adapter: here it ends with the weights of a training left alone."""
     whole = train(folder, tmp_path / "whole")
     command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed"), str(Path(__file__).parent)]
@@ -62,7 +62,8 @@ def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Pat
     assert died.returncode == -signal.SIGKILL, died.stderr
     left = tmp_path / "killed" / "checkpoints"
     assert sorted(p.name for p in left.iterdir()) == ["checkpoint-3", "checkpoint-4", "checkpoint-5", "inputs.txt"]
-    resumed = train(folder, tmp_path / "killed", checkpoint_seconds=0.0)
+    resumed = train(folder, tmp_path / "killed", checkpoint_seconds=0.0, progress=True)
+    assert "Going on from step 4." in capsys.readouterr().out
     assert resumed.losses == whole.losses
     assert len(whole.losses) == whole.steps == 8
     assert (tmp_path / "killed" / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()

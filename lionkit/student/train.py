@@ -117,6 +117,8 @@ def train(
         raise StudentError(f"patience = {patience}: epochs, at least 1, and with validation rows to look at")
     if progress:
         print(audit)
+        if held:
+            print(f"{len(held)} more rows are kept for validation after each epoch.")
     _wrap(student, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
     own_batch, own_steps = share(batch_size, accumulation, ranks.processes())
     settings = {
@@ -131,10 +133,14 @@ def train(
     with resumable(out / "checkpoints", fingerprint(student, inputs)) as last, explained("training", remedy):
         arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
         trainer = _StudentTrainer(student, arguments, rows, held, batch_size * accumulation)
+        if last and progress:
+            print(f"Going on from step {Path(last).name.split('-')[1]}.")
         state = _fit(student, trainer, last, patience, checkpoint_seconds, progress, watch)
         if ranks.leads():
             save_adapter(student, out)
     losses, validation = _history(state)
+    if validation and progress:
+        print("Validation loss by epoch: " + ", ".join(f"{loss:.3f}" for _, loss in validation) + ". The best is kept.")
     return TrainReport(
         audit=audit, steps=state.global_step, losses=losses, validation=validation,
         seconds=time.monotonic() - started, peak_memory=peak_memory(student.device),
