@@ -56,8 +56,11 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
         client.execute()
     except CellExecutionError as error:
         problem = ANSI.sub("", f"{error.ename}: {error.evalue}").splitlines()[0]
-    except DeadKernelError:
-        problem = "the kernel died (out of memory?)"
+    except (DeadKernelError, AssertionError):
+        if client.km is None:  # after Ctrl-C nbclient gives the kernel up, and stumbles over that
+            problem = "interrupted; run it again to go on from here"
+        else:
+            problem = "the kernel died (out of memory?)"
     finally:
         client.end_line()
         notebook.metadata.pop("widgets", None)

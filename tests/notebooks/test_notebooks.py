@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -156,6 +160,35 @@ def test_exercises_can_be_solved_and_can_fail(name: str, capsys: pytest.CaptureF
         assert not check(lambda *arguments, array=array: array)
     assert "correct" in capsys.readouterr().out
     assert any(f"exercises.{name}(" in path.read_text() for path in PATHS)
+
+
+SLEEPER = """
+import sys
+from pathlib import Path
+import nbformat
+from lionkit import notebooks
+from lionkit.errors import LionkitError
+cell = nbformat.v4.new_code_cell("print('begun', flush=True); import time; time.sleep(60)")
+book = nbformat.v4.new_notebook(cells=[cell])
+path = Path(sys.argv[1], "99_sleeps.ipynb")
+nbformat.write(book, path)
+try:
+    notebooks.execute(path, path.parent / "out")
+except LionkitError as error:
+    print("SAID", error)
+"""
+
+
+def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SLEEPER, str(tmp_path)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes) as process:
+        assert process.stdout is not None
+        while "begun" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert "SAID 99_sleeps.ipynb stopped: interrupted; run it again to go on from here" in out
 
 
 def test_a_right_answer_may_be_an_array() -> None:
