@@ -43,23 +43,26 @@ def test_errors_are_one_line(arguments: list[str], environment: dict[str, str], 
     assert len(out.stderr.splitlines()) == 1
 
 
-def test_the_plan_stands_beside_what_was_measured(tiny_model: Path) -> None:
+def test_the_plan_stands_beside_what_was_measured(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = open_run("p", preset="smoke", student={"model": str(tiny_model)})
     run.note(1, "imitation", peak_memory=2**30, planned_memory=2**29)
-    out = lionkit("plan", "--run", "p", "--device", "cuda", "--gib", "4")
-    assert out.returncode == 0, out.stderr
-    lines = out.stdout.splitlines()
+    show_plan("p", device="cuda", gib=4.0)
+    lines = capsys.readouterr().out.splitlines()
     measured = "iteration-01/imitation: measured 1.00 GiB, with all else that the process held"
     assert f"{measured}; planned 0.50 GiB (-50%)" in lines
     assert f"Largest batch in 4.0 GiB: {plan.largest_batch(str(tiny_model), run.config, 2**32, device='cuda')}" in lines
     assert any(line.lstrip().startswith("CUDA context") for line in lines)
 
 
-def test_a_plan_makes_no_run(tmp_path: Path) -> None:
+def test_a_plan_makes_no_run(
+    tmp_path: Path, student_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Or the name would be taken, with settings that nobody chose."""
-    out = lionkit("plan", "--run", "new", LIONKIT_MODE="live", LIONKIT_PRESET="smoke", LIONKIT_MODEL="m")
-    assert out.returncode == 0, out.stderr
-    assert "There is no such run yet, and none is made: this is what one from preset smoke would take." in out.stdout
+    for name, value in (("MODE", "live"), ("PRESET", "smoke"), ("MODEL", "m")):
+        monkeypatch.setenv(f"LIONKIT_{name}", value)
+    show_plan("new", device="cpu", gib=1.0)
+    said = "There is no such run yet, and none is made: this is what one from preset smoke would take."
+    assert said in capsys.readouterr().out
     assert not (tmp_path / "runs" / "new").exists()
 
 
