@@ -25,14 +25,16 @@ Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke
 @contextmanager
 def _lead() -> Iterator[None]:
     """Under `accelerate launch` the block is run by the first process alone; the others train along."""
+    from lionkit.config import several_processes
+
     try:
-        if os.environ.get("WORLD_SIZE", "").strip() in ("", "0", "1"):
-            yield
-        else:
+        if several_processes():
             from lionkit import student
 
             with student.lead():
                 yield
+        else:
+            yield
     except KeyboardInterrupt as interrupt:
         print(f"stopped: {interrupt}" if str(interrupt) else "stopped: run again to go on", file=sys.stderr)
         raise typer.Exit(130) from None

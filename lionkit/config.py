@@ -301,6 +301,11 @@ def choose_mode(environ: Mapping[str, str] = os.environ) -> tuple[Mode, str]:
     return "offline", "no OPENAI_API_KEY and no OPENAI_BASE_URL in the environment"
 
 
+def several_processes() -> bool:
+    """Whether a launcher (`accelerate launch`, torchrun) says that it started more than one."""
+    return os.environ.get("WORLD_SIZE", "").strip() not in ("", "0", "1")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration as nested plain values; fields that are None are left out (TOML has no null)."""
     return dataclasses.asdict(config, dict_factory=lambda pairs: {key: v for key, v in pairs if v is not None})

@@ -146,14 +146,14 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
                 f"none of the teacher's {len(responses)} answers can be trained on, the first because: "
                 f"{responses[0].reason or responses[0].status}; all are in {shown(folder / 'teacher.jsonl')}"
             )
+        if config.student.validation_share and len(usable) < 2:
+            raise StageStopped("one answer cannot be trained on and kept for validation: leave validation_share out")
         planned = _announce(config) if isinstance(roles.student, _OwnStudent) else None
         student = roles.load(config, before, fresh=True)
         options = {name: getattr(config.student, name) for name in (
             "rank", "alpha", "dropout", "learning_rate", "epochs", "batch_size", "accumulation", "max_length",
             "gradient_checkpointing", "patience")}  # fmt: skip
         seed = config.seed + iteration
-        if config.student.validation_share and len(usable) < 2:
-            raise StageStopped("one answer cannot be trained on and kept for validation: leave validation_share out")
         apart = pools.hold_out(usable, math.ceil((config.student.validation_share or 0) * (len(usable) - 1)), seed)
         pairs, validation = ([(i.text, answers[i.id]) for i in items] for items in apart)
         report = roles.student.train(
@@ -171,7 +171,8 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
 
 def _announce(config: Config) -> int | None:
     """Print what memory the training will take, before a weight is loaded; returns it as a report's peak counts it."""
-    place, room = plan.here(), plan.room(plan.here())
+    place = plan.here()
+    room = plan.room(place)
     try:
         parts = plan.memory(config.student.model, config, device=place).set_index("part")["bytes"]
     except StudentError as error:  # what cannot be planned may train all the same

@@ -53,8 +53,8 @@ def resumable(folder: Path, made_from: str) -> Iterator[str | None]:
             )
         shutil.rmtree(folder, ignore_errors=True)
         write_text(mark, made_from)
-    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    yield ranks.from_leader(str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None)
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    yield ranks.from_leader(ranks.leads() and next((str(path) for path in newest_first if _is_whole(path)), None))
     ranks.wait()
     if ranks.leads():
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import distributed
 
+from lionkit.config import several_processes
 from lionkit.errors import StudentError
 from lionkit.student.model import load
 
@@ -29,11 +30,6 @@ _group: Any = None  # over gloo, also where NCCL moves the gradients: waiting in
 def processes() -> int:
     """How many train together."""
     return distributed.get_world_size(_group) if _group else 1
-
-
-def several() -> bool:
-    """Whether a launcher says that it started more than one process."""
-    return os.environ.get("WORLD_SIZE", "").strip() not in ("", "0", "1")
 
 
 def leads() -> bool:
@@ -59,7 +55,7 @@ def wait() -> None:
 def lead() -> Iterator[None]:
     """The block is run by the first process alone; any other trains along as long as it lasts, and then exits."""
     global _group
-    if not several():
+    if not several_processes():
         yield
         return
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
@@ -88,7 +84,7 @@ def shared(train: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(train)
     def run(*args: P.args, **options: P.kwargs) -> R:
-        if not _group and several():
+        if not _group and several_processes():
             raise StudentError("several processes were started: put the work into `with student.lead():`")
         if _group and leads():
             student, pairs = args
