@@ -148,7 +148,7 @@ def export(
     from dataclasses import replace
 
     from lionkit import loop, pools
-    from lionkit.export import export
+    from lionkit.pools import export
     from lionkit.run import open_run
 
     opened = open_run(name, new=False)

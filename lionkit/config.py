@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import tomli_w
 
 from lionkit.errors import ConfigError, DataError
-from lionkit.records import hints_of, misfit, read_text, write_text
+from lionkit.files import read_text, write_text
+from lionkit.records import hints_of, misfit
 
 Mode = Literal["offline", "live", "replay"]
 SANDBOX_URL = "http://answer-key.invalid/v1"

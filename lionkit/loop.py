@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lionkit import evaluate, generator, plan, pools, readers, records, referee, served, teacher
+from lionkit import evaluate, files, generator, plan, pools, records, referee, teacher
 from lionkit.client import ChatClient
 from lionkit.config import SANDBOX_URL, Config, to_dict
 from lionkit.errors import StageStopped, StudentError
-from lionkit.records import Candidate, Instruction, Response, Verdict
-from lionkit.reviews import Judged
+from lionkit.records import Candidate, Instruction, Judged, Response, Verdict
 from lionkit.run import Run, digest, shown
 
 
@@ -71,8 +70,11 @@ def open_roles(run: Run) -> Roles:
         app = sandbox_app.create_app(partial(answer_key.reply, bias=run.config.referee_bias))
     replay = run.config.mode == "replay"
     client = ChatClient(run.config.api, run.store, app=app, replay=replay)
-    by_url = bool(run.config.student_url)
-    server = served.connect(run.config, run.path / "student.sqlite", replay=replay) if by_url else None
+    if not run.config.student_url:
+        return Roles(client, _OwnStudent())
+    from lionkit.student import served
+
+    server = served.connect(run.config, run.path / "student.sqlite", replay=replay)
     return Roles(client, _OwnStudent(), server)
 
 
@@ -90,7 +92,7 @@ def prepare(run: Run) -> Pools:
 
     def make(folder: Path) -> dict[str, Any]:
         if config.seed_file:
-            found = readers.read_instructions(config.seed_file)
+            found = pools.read_instructions(config.seed_file)
         else:
             from lionkit.sandbox.families import seeds
 
@@ -161,7 +163,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
         )
         roles.trained(student, folder / "adapter")
         run.note(iteration, "imitation", peak_memory=report.peak_memory, planned_memory=planned)
-        records.write_text(folder / "losses.json", json.dumps(report.losses))
+        files.write_text(folder / "losses.json", json.dumps(report.losses))
         return {"answers": len(responses), "usable": len(usable), **report.counts()}
 
     inputs = {"train_pool": train_pool, "student": to_dict(config.student), "teacher": _teacher_key(config),
@@ -294,6 +296,8 @@ def _ask_student(
 ) -> list[Response]:
     limit, temperature = config.student.max_new_tokens, config.student.temperature
     if roles.served:
+        from lionkit.student import served
+
         return served.respond(
             roles.served, items, model=config.student_name.replace("{}", f"{iteration:02d}"), temperature=temperature,
             weights=digest([config.student.model, _adapter_digest(adapter)]), max_tokens=limit,
@@ -356,5 +360,5 @@ def summarise(run: Run) -> dict[str, Any]:
 
 def write_summary(run: Run) -> Path:
     """Write `summary.json` into the run's folder."""
-    records.write_text(run.path / "summary.json", json.dumps(summarise(run), indent=1) + "\n")
+    files.write_text(run.path / "summary.json", json.dumps(summarise(run), indent=1) + "\n")
     return run.path / "summary.json"

@@ -19,8 +19,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from lionkit.errors import LionkitError
+from lionkit.files import write_text
 from lionkit.progress import LOG_SECONDS
-from lionkit.records import write_text
 from lionkit.run import PROJECT, shown
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"

@@ -8,23 +8,18 @@ sorted as declared, written whole or not at all. Other people's formats are read
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
-import os
-import re
-import shutil
 import sys
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from lionkit.errors import DataError, LionkitError
+from lionkit import files
+from lionkit.errors import DataError
 
 Status = Literal["ok", "truncated", "filtered", "refused", "failed"]
 Label = Literal["hard", "easy", "undecided"]
@@ -175,6 +170,15 @@ class Candidate:
     """Id of the instruction it became, when accepted."""
 
 
+class Judged(NamedTuple):
+    """A finished comparison, ready for `pools.pool_table`."""
+
+    instructions: list[Instruction]
+    teacher: list[Response]
+    student: list[Response]
+    verdicts: list[Verdict]
+
+
 Record = TypeVar("Record", Instruction, Response, Verdict, Candidate)
 
 
@@ -236,87 +240,15 @@ def _checked(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, flushed to disk, then renamed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the first error is the one to report
-            temporary.unlink(missing_ok=True)
-        raise disk_error(error, path) from None
-
-
-@contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, and is gone when it does not.
-
-    Raises LionkitError where `path` is there already with something in it, and for what the disk refuses. Several
-    processes may be at it: the first to end has its folder stay, the others get the error.
-    """
-    path = path.resolve()  # also `.` and a link have a name then
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise LionkitError(f"{path} is there already: name a new folder, or remove it first")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")  # a killed process's id comes again
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, path)
-    except LionkitError:
-        raise
-    except Exception as error:
-        if said := re.search(r"os error (\d+)", str(error)):  # safetensors' own way to tell what the disk refused
-            error = OSError(int(said[1]), os.strerror(int(said[1])))
-        if isinstance(error, OSError):
-            raise disk_error(error, path) from None
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """`write_bytes` of the text in UTF-8; half a surrogate pair is kept as it is."""
-    write_bytes(path, text.encode("utf-8", "surrogatepass"))
-
-
-def disk_error(error: OSError, path: str | Path) -> LionkitError:
-    """The one-line form of what an operating system says when a file cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return LionkitError(
-            f"the disk is full, {path} was not written: free some space and run again; what was done is kept"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return LionkitError(f"no permission to write {path}: choose a folder you own, or mend its permissions")
-    return LionkitError(f"cannot write {path}: {error.strerror or error}")
-
-
 def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     """Write records as JSON Lines, atomically. The same records give the same bytes."""
-    write_text(path, "".join(json.dumps(to_dict(r), ensure_ascii=False) + "\n" for r in records))
-
-
-def read_text(path: str | Path) -> str:
-    """A whole file of UTF-8 text; half a surrogate pair is kept. DataError where there is none or it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogatepass")
-    except FileNotFoundError:
-        raise DataError(path, None, "there is no such file: run what makes it first") from None
-    except UnicodeDecodeError:
-        raise DataError(path, None, "not UTF-8 text: make the file again") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
+    files.write_text(path, "".join(json.dumps(to_dict(r), ensure_ascii=False) + "\n" for r in records))
 
 
 def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
     """Read what `write_jsonl` wrote. Raises DataError with file and line for anything else."""
     records: list[Record] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(files.read_text(path).split("\n"), start=1):
         if not line:
             continue
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import server
-from lionkit import loop, pools, records
+from lionkit import files, loop, pools, records
 from lionkit.client import ChatClient
 from lionkit.errors import ConfigError, StageChanged, StageMissing, StageStopped
 from lionkit.records import Instruction, Response, Verdict
@@ -75,7 +75,7 @@ def run() -> Run:
     return open_run("r", preset="smoke")
 
 
-def files(run: Run) -> dict[str, bytes]:
+def written(run: Run) -> dict[str, bytes]:
     found = {str(p.relative_to(run.path)): p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
     return {
         name: data for name, data in found.items() if not name.startswith(("calls.sqlite", "provenance", "summary"))
@@ -154,20 +154,20 @@ def test_train_pool_is_replaced_and_cache_pool_grows(run: Run) -> None:
 
 def test_a_second_run_asks_nobody_and_trains_nothing(run: Run) -> None:
     loop.run_all(run, roles(run))
-    before = files(run)
+    before = written(run)
     asked = server.create_app()
     again = loop.Roles(ChatClient(run.config.api, run.store, app=asked), RoteStudent())
     loop.run_all(run, again)
     assert again.student.calls == []
     assert asked.state.accounts.requests == 0
-    assert files(run) == before
+    assert written(run) == before
 
 
 def test_cut_short_anywhere_it_ends_the_same(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loop.run_all(run, roles(run))
     monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / "cut"))
     cut = open_run("r", preset="smoke")
-    real, left = records.write_text, 0
+    real, left = files.write_text, 0
 
     def write(path: Any, text: str) -> None:
         nonlocal left
@@ -176,7 +176,7 @@ def test_cut_short_anywhere_it_ends_the_same(run: Run, monkeypatch: pytest.Monke
         left -= 1
         real(path, text)
 
-    monkeypatch.setattr(records, "write_text", write)
+    monkeypatch.setattr(files, "write_text", write)
     for attempt in range(60):
         left = 5 + attempt % 3  # enough for any one stage, so that every attempt gets on
         try:
@@ -185,7 +185,7 @@ def test_cut_short_anywhere_it_ends_the_same(run: Run, monkeypatch: pytest.Monke
         except KeyboardInterrupt:
             continue
     assert attempt > 5
-    assert files(cut) == files(run)
+    assert written(cut) == written(run)
 
 
 def test_changed_settings_are_said_not_mixed(run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lionkit import records
+from lionkit import files, records
 from lionkit.errors import DataError, LionkitError
 from lionkit.records import Candidate, Instruction, Judgement, Response, Verdict
 
@@ -137,7 +137,7 @@ def test_full_disk_and_no_permission_leave_the_old_file(tmp_path: Path, monkeypa
 def test_a_folder_is_whole_whatever_a_killed_process_left_beside_it(tmp_path: Path) -> None:
     left = tmp_path / f".out.{os.getpid()}.tmp"  # process ids come again, in containers at once
     left.mkdir()
-    with records.whole_folder(tmp_path / "out") as work:
+    with files.whole_folder(tmp_path / "out") as work:
         (work / "a").write_text("a")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [left.name, "out"]
@@ -145,9 +145,9 @@ def test_a_folder_is_whole_whatever_a_killed_process_left_beside_it(tmp_path: Pa
 
 def test_what_the_disk_refuses_a_library_is_said_by_its_number(tmp_path: Path) -> None:
     for said, words in (("I/O error: (os error 28)", "disk is full"), ("(os error 13)", "no permission to write")):
-        with pytest.raises(LionkitError, match=words), records.whole_folder(tmp_path / "out"):
+        with pytest.raises(LionkitError, match=words), files.whole_folder(tmp_path / "out"):
             raise RuntimeError(said)
-    with pytest.raises(LionkitError, match="no such model: os error 2"), records.whole_folder(tmp_path / "out"):
+    with pytest.raises(LionkitError, match="no such model: os error 2"), files.whole_folder(tmp_path / "out"):
         raise LionkitError("no such model: os error 2")
     assert list(tmp_path.iterdir()) == []
 
@@ -155,6 +155,6 @@ def test_what_the_disk_refuses_a_library_is_said_by_its_number(tmp_path: Path) -
 def test_a_whole_folder_may_be_the_one_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with records.whole_folder(Path()) as work:
+    with files.whole_folder(Path()) as work:
         (work / "file").write_text("x")
     assert (tmp_path / "here" / "file").read_text() == "x"

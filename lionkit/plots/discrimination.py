@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lionkit import audit, evaluate
+from lionkit import evaluate
 from lionkit.plots.loop import COLOURS, axes, plain
+from lionkit.referee import trust
 
 HARD, EASY, INK = COLOURS["hard"], COLOURS["easy"], "#444444"
 
@@ -60,14 +61,14 @@ def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
 def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Mean score of each role in each seat: flat lines are a fair referee, a slope is a favoured seat."""
     ax = axes(ax, 5, 4)
-    both = table.dropna(subset=audit.SEATS)
+    both = table.dropna(subset=trust.SEATS)
     for role, first, second in (("teacher", 0, 2), ("student", 3, 1)):
-        means = both[[audit.SEATS[first], audit.SEATS[second]]].mean().to_numpy()
+        means = both[[trust.SEATS[first], trust.SEATS[second]]].mean().to_numpy()
         ax.plot([0, 1], means, marker="o", color=COLOURS[role], label=role)
     ax.set_xticks([0, 1], ["shown first", "shown second"])
     ax.set(xlim=(-0.3, 1.3), ylim=(0.7, 10.3), ylabel="mean score")
     ax.legend(fontsize=8)
-    return _title(ax, f"First seat favoured by {audit.seat_advantage(both).mean():.2f} points", table)
+    return _title(ax, f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points", table)
 
 
 def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -75,7 +76,7 @@ def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = axes(ax, 5, 4)
     decided = table.dropna(subset="gap")
     ax.hexbin(
-        audit.length_difference(decided), decided["gap"], gridsize=30, mincnt=1, cmap="Blues", bins="log", vmin=0.1
+        trust.length_difference(decided), decided["gap"], gridsize=30, mincnt=1, cmap="Blues", bins="log", vmin=0.1
     )
     ax.set(xlabel="teacher's length - student's length, characters", ylabel="gap")
     return _title(ax, "Does the longer answer win?", table)
@@ -85,7 +86,7 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """How often each score (1 to 10, to the nearest half) was given, by role, all orders."""
     ax = axes(ax, 5, 4)
     for role, shift in (("teacher", -0.1), ("student", 0.1)):
-        given = table[[name for name in audit.SEATS if name.endswith(role)]].to_numpy().ravel()
+        given = table[[name for name in trust.SEATS if name.endswith(role)]].to_numpy().ravel()
         counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
         ax.bar(np.arange(2, 21) / 2 + shift, counts, width=0.2, color=COLOURS[role], label=role)
     ax.set(xlabel="score", ylabel="times given")
@@ -96,7 +97,7 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
     """Gaps of two referees (or runs) on the same instructions; the lines at tau part agreeing from differing labels."""
     ax = axes(ax, 4.6, 4.6)
-    both = audit.paired_gaps(table, other)
+    both = trust.paired_gaps(table, other)
     same = (both["gap_x"] >= tau) == (both["gap_y"] >= tau)
     for label, colour, some in (("same label", EASY, both[same]), ("other label", HARD, both[~same])):
         _dots(ax, some["gap_x"], some["gap_y"], colour, label)
@@ -110,7 +111,7 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
 def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
     """Share of pairs that change sides when tau is moved, with its 95 % band; marked at half a point up and down."""
     ax = axes(ax, 5, 4)
-    moved = audit.sides_by_tau(table, tau)
+    moved = trust.sides_by_tau(table, tau)
     at, percent = moved["tau"], 100 * moved[["share", "low", "high"]]
     ax.plot(at, percent["share"], color=INK, drawstyle="steps-mid")
     ax.fill_between(at, percent["low"], percent["high"], step="mid", color=INK, alpha=0.15, linewidth=0)
@@ -125,7 +126,7 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
 
 
 def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The shares of an `audit.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
+    """The shares of an `trust.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
     rows = found[found["measure"].str.contains("undecided|flips|ties|sides")].iloc[::-1]
     ax = axes(ax, 6, 0.8 + 0.35 * len(rows))
     value, low, high = (100 * rows[name].to_numpy() for name in ("value", "low", "high"))

@@ -13,7 +13,7 @@ _BINS = np.linspace(0, 1, 21)
 
 
 def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None = None) -> Axes:
-    """Candidates by ROUGE-L F1 to their nearest text (`ledger.candidate_table`); right of the cut they are refused.
+    """Candidates by ROUGE-L F1 to their nearest text (`lineage.candidate_table`); right of the cut they are refused.
 
     Candidates rejected before novelty was measured are counted in the title.
     """
@@ -70,7 +70,7 @@ def _legend(ax: Axes) -> Axes:
 
 
 def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 12) -> Axes:
-    """Share of each category in the cache pool by iteration, in percent (`ledger.category_table`).
+    """Share of each category in the cache pool by iteration, in percent (`lineage.category_table`).
 
     The `most` frequent categories at the end are drawn, the rest as one; instructions without category as `(none)`.
     """

@@ -21,8 +21,8 @@ import zipfile
 from pathlib import Path
 
 from lionkit.errors import LionkitError, StudentError
+from lionkit.files import whole_folder
 from lionkit.progress import Progress
-from lionkit.records import whole_folder
 
 NAME = "SmolLM2-135M-Instruct"
 HUB_ID = f"HuggingFaceTB/{NAME}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from lionkit.records import write_text
+from lionkit.files import write_text
 
 PAPER = "2305.12870"
 METHOD = ("seed", "train_size", "heldout_size", "iterations", "hard_size", "easy_size", "tau", "novelty",

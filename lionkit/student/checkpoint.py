@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lionkit.errors import StudentError
-from lionkit.records import disk_error, write_text
+from lionkit.files import disk_error, write_text
 from lionkit.student import ranks
 from lionkit.student.model import Student, is_out_of_memory
 

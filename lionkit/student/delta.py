@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lionkit.errors import StudentError, first_line
+from lionkit.files import whole_folder, write_text
 from lionkit.progress import Progress
-from lionkit.records import whole_folder, write_text
 from lionkit.student.model import resolve
 
 AddedRows = Literal["mean", "zero"]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 
 from lionkit.errors import StudentError, first_line
-from lionkit.records import whole_folder, write_text
+from lionkit.files import whole_folder, write_text
 from lionkit.student import card
 from lionkit.student.checkpoint import explained
 from lionkit.student.encode import PLAIN, prompt_ids

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from lionkit import plan, student
 from lionkit.config import Config, StudentConfig
-from lionkit.readers import read_instructions
+from lionkit.pools.readers import read_instructions
 from lionkit.sandbox import weights
 from lionkit.student.batches import ByLength
 from lionkit.student.dense import dense

@@ -1,6 +1,6 @@
 """Pools written for other programs: Alpaca JSON, JSON Lines, Parquet, or a Hugging Face `datasets` folder.
 
-Each row has every field of `Instruction`, provenance included, so that `readers.read_instructions` gives equal
+Each row has every field of `Instruction`, provenance included, so that `pools.read_instructions` gives equal
 records back. Trainers that want Alpaca's three keys find them and may ignore the rest.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lionkit.errors import ConfigError, LionkitError
-from lionkit.records import Instruction, to_dict, whole_folder, write_bytes, write_jsonl, write_text
+from lionkit.files import whole_folder, write_bytes, write_text
+from lionkit.records import Instruction, to_dict, write_jsonl
 
 
 def export(instructions: Sequence[Instruction], path: str | Path) -> Path:

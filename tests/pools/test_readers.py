@@ -13,7 +13,7 @@ import pytest
 
 from lionkit.errors import DataError
 from lionkit.pools import deduplicate, read_instructions
-from lionkit.readers import set_aside_unanswered
+from lionkit.pools.readers import set_aside_unanswered
 from lionkit.records import Instruction, write_jsonl
 
 ROWS = [

@@ -37,7 +37,7 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`accelerate launch` with two processes of one thread each, on a free port; all are gone afterwards."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
                "--main_process_port=0", *arguments]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]),
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]),
                    "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, start_new_session=True, **options) as process:
@@ -76,7 +76,7 @@ def die_at_a_checkpoint() -> None:
 def test_two_processes_train_like_one_and_resume(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     one = trainings(tiny_model, tmp_path / "one")
-    command = [str(tmp_path / "script.py"), str(Path(__file__).parent), str(tiny_model), str(tmp_path / "two")]
+    command = [str(tmp_path / "script.py"), str(Path(__file__).parents[1]), str(tiny_model), str(tmp_path / "two")]
     died = launch(*command, "dies")
     assert died.returncode != 0
     assert (tmp_path / "two/1/checkpoints/checkpoint-4/rng_state_1.pth").is_file(), died.stderr

@@ -15,8 +15,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from lionkit import audit, plots, pools
+from lionkit import plots, pools
 from lionkit.records import Instruction, Judgement, Response, Verdict
+from lionkit.referee import trust
 
 SCORES: dict[str, Any] = {
     "a": ((9, 7), (8, 8)),  # gap 1: exactly tau, hard
@@ -40,7 +41,7 @@ DRAWINGS: list[Callable[..., Axes]] = [
     plots.score_distribution,
     plots.relative_by_category,
     plots.tau_shift,
-    lambda table, ax=None: plots.shares(audit.audit(table), ax=ax),
+    lambda table, ax=None: plots.shares(trust.audit(table), ax=ax),
     lambda table, ax=None: plots.agreement(table, table, ax=ax),
 ]
 
@@ -131,7 +132,7 @@ def test_distribution_and_lengths_and_agreement() -> None:
 
 
 def test_tau_shift_and_shares_show_the_audits_rows() -> None:
-    found = audit.audit(TABLE).set_index("measure")
+    found = trust.audit(TABLE).set_index("measure")
     ax = plots.tau_shift(TABLE)
     assert dict(zip(*np.asarray(ax.get_lines()[0].get_xydata()).T))[1.5] == 50  # two of four pairs have a gap of 1
     assert labels(ax) == ["τ = 0.5: 0.0 %", "τ = 1.5: 50.0 %", "τ = 1"]

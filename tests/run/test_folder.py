@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lionkit import records
+from lionkit import files
 from lionkit import run as runs
 from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing, StageStopped
 from lionkit.records import Instruction
@@ -175,7 +175,7 @@ def test_names_of_runs_are_plain(name: str) -> None:
 
 
 def test_looking_at_a_new_run_asks_nobody_about_the_machine(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "surroundings", lambda: pytest.fail("git was asked"))
+    monkeypatch.setattr("lionkit.run.folder.surroundings", lambda: pytest.fail("git was asked"))
     assert run.seconds == 0
     assert run.stages == {}
 
@@ -199,13 +199,13 @@ def test_what_a_killed_writer_left_is_no_artefact(run: runs.Run) -> None:
 
 
 def test_notes_of_several_kernels_are_all_kept(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = records.write_text
+    real = files.write_text
 
     def slow(path: Path, text: str) -> None:
         time.sleep(0.02)
         real(path, text)
 
-    monkeypatch.setattr(records, "write_text", slow)
+    monkeypatch.setattr(files, "write_text", slow)
     threads = [threading.Thread(target=run.note, args=(i, "generation"), kwargs={"n": i}) for i in range(8)]
     for thread in threads:
         thread.start()

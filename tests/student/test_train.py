@@ -56,8 +56,8 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_seconds=0.0)
 def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Path, capsys: Any) -> None:
     """Resume that re-wraps and loses the adapter: here it ends with the weights of a training left alone."""
     whole = train(folder, tmp_path / "whole")
-    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed"), str(Path(__file__).parent)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed"), str(Path(__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     died = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     left = tmp_path / "killed" / "checkpoints"

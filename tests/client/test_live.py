@@ -19,12 +19,13 @@ from urllib.request import urlopen
 
 import pytest
 
-from lionkit import loop, records, served, student
+from lionkit import loop, records, student
 from lionkit.config import smoke
 from lionkit.errors import StageStopped
 from lionkit.records import Response
 from lionkit.run import Run, open_run
 from lionkit.sandbox.families import seeds
+from lionkit.student import served
 
 pytestmark = pytest.mark.llm
 SIZES = {"train_size": 4, "heldout_size": 2, "iterations": 1, "hard_size": 1, "easy_size": 1}

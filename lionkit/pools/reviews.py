@@ -12,25 +12,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from lionkit.errors import DataError
-from lionkit.readers import read_instructions, read_rows
-from lionkit.records import Instruction, Judgement, Response, Verdict
-from lionkit.scores import Scores, Unscored, parse_scores
+from lionkit.pools.readers import read_instructions, read_rows
+from lionkit.records import Judged, Judgement, Response, Verdict
+from lionkit.referee.scores import Scores, Unscored, parse_scores
 
 T = TypeVar("T")
 NAMED = 50
 """Ill-formed rows named in one error; beyond that they are counted."""
-
-
-class Judged(NamedTuple):
-    """A finished comparison, ready for `pools.pool_table`."""
-
-    instructions: list[Instruction]
-    teacher: list[Response]
-    student: list[Response]
-    verdicts: list[Verdict]
 
 
 def read_fastchat_reviews(

@@ -1,6 +1,6 @@
 """What the generator proposed and where instructions come from, as tables: pure functions on records.
 
-`candidate_table` has every candidate with its fate; `lineage` goes from an instruction back to its root,
+`candidate_table` has every candidate with its fate; `ancestors` goes from an instruction back to its root,
 `descendants` forward, over all iterations of a cache pool; `category_table` counts the pool as it grew.
 """
 
@@ -32,7 +32,7 @@ def candidate_table(candidates: Iterable[Candidate], seeds: Iterable[Instruction
     return table.astype(numbers)
 
 
-def lineage(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
+def ancestors(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
     """From the root to the instruction, a row a generation. Columns: generation (0 is the root), id, text, source,
     category, iteration, parent. Starts at the oldest ancestor that the pool holds; LionkitError on an unknown id.
     """
@@ -44,7 +44,7 @@ def lineage(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
 
 
 def descendants(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
-    """All that was generated from the instruction, nearest first; columns of `lineage`, generation 1 is a child."""
+    """All that was generated from the instruction, nearest first; columns of `ancestors`, generation 1 is a child."""
     _find(id, {item.id: item for item in pool})
     children: dict[str, list[Instruction]] = {}
     for item in pool:

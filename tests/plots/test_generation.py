@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 
-from lionkit.ledger import candidate_table, category_table
+from lionkit.generator.lineage import candidate_table, category_table
 from lionkit.plots import generation as plots
 from lionkit.records import Candidate, Instruction
 

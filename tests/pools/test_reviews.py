@@ -11,7 +11,7 @@ import pytest
 
 from lionkit import evaluate, pools
 from lionkit.errors import DataError
-from lionkit.reviews import read_fastchat_answers, read_fastchat_reviews, read_reference_results
+from lionkit.pools.reviews import read_fastchat_answers, read_fastchat_reviews, read_reference_results
 
 
 def lines(path: Path, rows: list[Any]) -> Path:

@@ -27,7 +27,7 @@ from lionkit.sandbox import app as sandbox
 from lionkit.sandbox.faults import Faults
 from server import create_app, serve
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = [f"call {i}"[::-1] for i in range(60)]
 
 

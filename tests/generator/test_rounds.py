@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import server
-from lionkit import ledger, progress
+from lionkit import progress
 from lionkit.client import ChatClient, ChatRequest, Completion, Usage
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError, StageStopped
-from lionkit.generator import PROBE, Generation, GenerationStopped, generate
+from lionkit.generator import PROBE, Generation, GenerationStopped, generate, lineage
 from lionkit.novelty import rouge_l
 from lionkit.pools import Split, grow
 from lionkit.records import Candidate, Instruction
@@ -248,34 +248,34 @@ POOL = [
 
 
 def test_lineage_goes_back_to_the_root_and_descendants_forward() -> None:
-    back = ledger.lineage("g", POOL)
+    back = lineage.ancestors("g", POOL)
     assert back["id"].tolist() == ["r", "c", "g"]
     assert back["generation"].tolist() == [0, 1, 2]
     assert back["iteration"].tolist() == [0, 1, 2]
-    forward = ledger.descendants("r", POOL)
+    forward = lineage.descendants("r", POOL)
     assert list(zip(forward["generation"], forward["id"])) == [(1, "c"), (1, "o"), (2, "g")]
-    assert ledger.descendants("s", POOL).empty
-    assert ledger.lineage("s", POOL)["id"].tolist() == ["s"]
+    assert lineage.descendants("s", POOL).empty
+    assert lineage.ancestors("s", POOL)["id"].tolist() == ["s"]
     with pytest.raises(LionkitError, match="'zz'"):
-        ledger.lineage("zz", POOL)
+        lineage.ancestors("zz", POOL)
 
 
 def test_a_circle_of_parents_ends() -> None:
     circle = [Instruction("a", id="a", parent="b"), Instruction("b", id="b", parent="a")]
-    assert ledger.lineage("a", circle)["id"].tolist() == ["b", "a"]
-    assert ledger.descendants("a", circle)["id"].tolist() == ["b"]
+    assert lineage.ancestors("a", circle)["id"].tolist() == ["b", "a"]
+    assert lineage.descendants("a", circle)["id"].tolist() == ["b"]
 
 
 def test_the_candidate_table_has_a_row_a_candidate() -> None:
     unmeasured = Candidate("", "hard", "r", "rejected", "empty")
-    table = ledger.candidate_table([Candidate("x y", "hard", "r", "accepted", similarity=0.5), unmeasured], POOL)
+    table = lineage.candidate_table([Candidate("x y", "hard", "r", "accepted", similarity=0.5), unmeasured], POOL)
     assert table.loc[0, ["text", "seed", "similarity", "seed_similarity"]].tolist() == ["x y", "root", 0.5, 0.0]
     assert table["similarity"].isna().tolist() == [False, True]
 
 
 def test_tables_hold_what_no_encoding_can() -> None:
     half = Instruction("half \ud83d", id="h", category="\ud83d")
-    table = ledger.candidate_table([Candidate(half.text, "hard", "h", "accepted", nearest=half.text)], [half])
+    table = lineage.candidate_table([Candidate(half.text, "hard", "h", "accepted", nearest=half.text)], [half])
     assert table.loc[0, ["text", "seed", "seed_similarity"]].tolist() == [half.text, half.text, 1.0]
-    assert ledger.lineage("h", [half])["text"].tolist() == [half.text]
-    assert ledger.category_table([half]).to_dict() == {"\ud83d": {0: 1}}
+    assert lineage.ancestors("h", [half])["text"].tolist() == [half.text]
+    assert lineage.category_table([half]).to_dict() == {"\ud83d": {0: 1}}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lionkit.errors import LionkitError
-from lionkit.export import export
-from lionkit.readers import read_instructions
+from lionkit.pools import export
+from lionkit.pools.readers import read_instructions
 from lionkit.records import Instruction
 
 POOL = [

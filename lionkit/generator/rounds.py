@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from lionkit.client import ChatClient, ChatRequest, Completion
 from lionkit.errors import StageStopped
-from lionkit.filters import broken_rule, unwrap
+from lionkit.generator.filters import broken_rule, unwrap
 from lionkit.novelty import NoveltyIndex
 from lionkit.pools import Split
 from lionkit.prompts import generator_messages

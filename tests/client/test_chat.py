@@ -29,7 +29,7 @@ from lionkit.errors import ConfigError, LionkitError, StageStopped
 from lionkit.sandbox.faults import Faults
 from server import create_app, serve
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def backwards(messages: list[dict[str, str]], **_: Any) -> str:

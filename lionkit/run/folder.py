@@ -30,12 +30,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lionkit import config as settings
-from lionkit import records
+from lionkit import files, records
 from lionkit.config import Config
 from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing, StageStopped
-from lionkit.readers import is_hub_name
+from lionkit.pools.readers import is_hub_name
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 STAGES = {
     "pools": "01_pools",
     "imitation": "02_imitation",
@@ -120,12 +120,12 @@ class Run:
                 if self.done(iteration, name):  # by another process, since the look above
                     return self.stage(iteration, name, inputs, make)
                 result = make(folder)
-                files = {str(f.relative_to(folder)): digest(f) for f in _artefacts(folder)}
-                done = {"stage": name, "iteration": iteration, "inputs": digests, "files": files, "result": result}
+                made = {str(f.relative_to(folder)): digest(f) for f in _artefacts(folder)}
+                done = {"stage": name, "iteration": iteration, "inputs": digests, "files": made, "result": result}
                 self.note(iteration, name, seconds=round(time.monotonic() - started, 1), **result)
-                records.write_text(folder / "done.json", json.dumps(done, indent=1))
+                files.write_text(folder / "done.json", json.dumps(done, indent=1))
         except OSError as error:
-            raise records.disk_error(error, error.filename or folder) from None
+            raise files.disk_error(error, error.filename or folder) from None
         return folder
 
     def _check(self, folder: Path, digests: dict[str, str]) -> None:
@@ -146,7 +146,7 @@ class Run:
         with FileLock(self.path / ".provenance.lock"):
             provenance = self.provenance
             provenance["stages"].setdefault(f"iteration-{iteration:02d}/{stage}", {}).update(values)
-            records.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
+            files.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lionkit.prompts import REFEREE_FORMAT, Messages, referee_messages
 from lionkit.records import Instruction, Judgement, Response, Verdict
-from lionkit.scores import Scores, Unscored, parse_scores
+from lionkit.referee.scores import Scores, Unscored, parse_scores
 
 if TYPE_CHECKING:
     from lionkit.client import ChatClient, Completion

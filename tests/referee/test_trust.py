@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from lionkit import plots, pools
-from lionkit.audit import audit, seat_advantage, sides_by_tau
+from lionkit.pools.reviews import read_fastchat_answers, read_fastchat_reviews
 from lionkit.records import Instruction, Judgement, Response, Verdict
-from lionkit.reviews import read_fastchat_answers, read_fastchat_reviews
+from lionkit.referee.trust import audit, seat_advantage, sides_by_tau
 
 UNREAD = Judgement(None, None, reason="unread")
 

@@ -15,20 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lionkit import audit, pools
+from lionkit import pools
 from lionkit.client import ChatClient, ChatRequest, Completion, Usage
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.prompts import REFEREE_FORMAT, referee_messages
 from lionkit.records import Instruction, Response, Verdict
-from lionkit.referee import Scores, Unscored, judge, parse_scores, shorten
+from lionkit.referee import Scores, Unscored, judge, parse_scores, shorten, trust
 from lionkit.sandbox import answer_key
 from lionkit.sandbox.families import seeds, solve
 from lionkit.sandbox.faults import Faults
 from server import create_app
 
-CORPUS = [
-    json.loads(line) for line in (Path(__file__).parent / "referee_replies.jsonl").read_text("utf-8").splitlines()
-]
+CORPUS = [json.loads(line) for line in (Path(__file__).parent / "replies.jsonl").read_text("utf-8").splitlines()]
 FENCE = re.compile(r"<<<([a-z0-9 ]+) ([0-9a-f]{10})>>>\n(.*?)\n<<<end \1 \2>>>", re.DOTALL)
 PAIR = "\nScore of answer 1: 8\nScore of answer 2: 7"
 
@@ -443,7 +441,7 @@ def test_two_orders_cure_a_seat_bias_that_one_order_falls_for() -> None:
     one = sum((v.label(1.0) == "hard") == h for v, h in zip(alone, hard))
     assert both >= 990
     assert one < 800
-    table = audit.audit(pools.verdict_table(verdicts)).set_index("measure")
+    table = trust.audit(pools.verdict_table(verdicts)).set_index("measure")
     seat = table.loc["seat bias"]
     assert seat["low"] <= 2.0 <= seat["high"]
     assert seat["high"] - seat["low"] < 0.2

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 import server
-from lionkit import loop, served
+from lionkit import loop
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.config import Config, preset
 from lionkit.errors import ConfigError, StageStopped
 from lionkit.records import Instruction
 from lionkit.run import open_run
 from lionkit.sandbox.families import solve
+from lionkit.student import served
 
 URL = "http://student.invalid/v1"
 ITEMS = [Instruction(f"Say {n}.") for n in range(5)]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lionkit.filters import RULES, broken_rule, unwrap
+from lionkit.generator.filters import RULES, broken_rule, unwrap
+from lionkit.pools.readers import read_instructions
 from lionkit.prompts import generator_messages, wording
-from lionkit.readers import read_instructions
 from lionkit.records import Instruction
 
 SEED = Instruction("Name the capital of France.", output="The capital of France is the city of Paris.")

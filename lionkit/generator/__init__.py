@@ -1,0 +1,7 @@
+"""The generator: `rounds` asks for new instructions until there are enough, `filters` names what is wrong with a text,
+`lineage` shows what was proposed and which instruction came from which.
+"""
+
+from lionkit.generator.filters import RULES, broken_rule, unwrap
+from lionkit.generator.lineage import ancestors, candidate_table, category_table, descendants
+from lionkit.generator.rounds import PROBE, Generation, GenerationStopped, generate

@@ -1,0 +1,74 @@
+"""How pools are split, grown and freed of duplicates: pure functions on lists of records."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lionkit.errors import LionkitError
+from lionkit.records import Instruction, Verdict
+
+
+class Split(NamedTuple):
+    """The cache pool after discrimination; the three lists together are the input, in its order."""
+
+    hard: list[Instruction]
+    easy: list[Instruction]
+    undecided: list[Instruction]
+
+
+def split_by_gap(instructions: Sequence[Instruction], verdicts: Iterable[Verdict], tau: float = 1.0) -> Split:
+    """hard: gap >= tau; easy: gap < tau; undecided: an order unscored, or no verdict at all (section 3.2).
+
+    Of several verdicts on an instruction the last counts.
+    """
+    by_id = {v.instruction_id: v for v in verdicts}
+    split = Split([], [], [])
+    for item in instructions:
+        verdict = by_id.get(item.id)
+        label = "undecided" if verdict is None else verdict.label(tau)
+        getattr(split, label).append(item)
+    return split
+
+
+def deduplicate(instructions: Iterable[Instruction]) -> tuple[list[Instruction], int]:
+    """First of each id, and of each text, in order; and how many were left out."""
+    seen: set[str] = set()
+    kept, dropped = [], 0
+    for item in instructions:
+        if item.id in seen or item.text in seen:
+            dropped += 1
+            continue
+        seen |= {item.id, item.text}
+        kept.append(item)
+    return kept, dropped
+
+
+def grow(cache: Sequence[Instruction], new: Sequence[Instruction]) -> list[Instruction]:
+    """The cache pool with the new instructions added; refuses an id that is there already."""
+    known = {item.id for item in cache}
+    for item in new:
+        if item.id in known:
+            raise LionkitError(f"instruction {item.id} is in the cache pool already: {item.text[:60]!r}")
+        known.add(item.id)
+    return [*cache, *new]
+
+
+def hold_out(instructions: Sequence[Instruction], size: int, seed: int) -> tuple[list[Instruction], list[Instruction]]:
+    """(rest, held out): `size` instructions set apart, drawn evenly over categories where there are any."""
+    if size >= len(instructions):
+        raise LionkitError(
+            f"{size} instructions cannot be held out of {len(instructions)}: give more seeds or a smaller heldout_size"
+        )
+    rng = random.Random(seed)
+    groups: dict[str, list[int]] = {}
+    for index in rng.sample(range(len(instructions)), len(instructions)):
+        groups.setdefault(instructions[index].category, []).append(index)
+    chosen: set[int] = set()
+    while len(chosen) < size:
+        for key in sorted(groups):
+            if groups[key] and len(chosen) < size:
+                chosen.add(groups[key].pop())
+    rest = [item for i, item in enumerate(instructions) if i not in chosen]
+    return rest, [item for i, item in enumerate(instructions) if i in chosen]
