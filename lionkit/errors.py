@@ -11,7 +11,15 @@ from pathlib import Path
 
 
 class LionkitError(Exception):
-    """Something the user can mend. The message is one line: the problem, its place, the remedy."""
+    """Something the user can mend. The message is one line: the problem, its place, the remedy.
+
+    `setting` names a setting whose change is the remedy (`api.budget_usd`): whoever knows the run's name adds the
+    command that changes it.
+    """
+
+    def __init__(self, message: str, *, setting: str = "") -> None:
+        self.setting = setting
+        super().__init__(message)
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
@@ -36,9 +44,9 @@ class StageStopped(LionkitError):
     `cause` is one of `client.calls.Cause`.
     """
 
-    def __init__(self, message: str, cause: str = "") -> None:
+    def __init__(self, message: str, cause: str = "", *, setting: str = "") -> None:
         self.cause = cause
-        super().__init__(message)
+        super().__init__(message, setting=setting)
 
 
 class StageMissing(LionkitError):

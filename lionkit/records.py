@@ -73,6 +73,8 @@ class Response:
     model: str = ""
     call_id: str = ""
     """Key of the call in the run's store; empty for a local student."""
+    missing: bool = False
+    """The endpoint failed to answer (an outage, not its word): asked again when the stage is run again."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Judgement:
     reason: str = ""
     """Why it is unscored; empty when it is scored."""
     call_id: str = ""
+    missing: bool = False
+    """As in `Response`."""
 
     @property
     def scored(self) -> bool:
