@@ -19,7 +19,8 @@ from lionkit.errors import ConfigError, LionkitError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Name = Annotated[str, typer.Option("--run", help="name of the run; default: demo offline, live with a key or URL")]
-Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke, single_gpu or paper")]
+Settings = Annotated[list[str], typer.Argument(help="name=value ...")]
+Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke, live, single_gpu or paper")]
 
 
 @contextmanager
@@ -41,16 +42,69 @@ def _lead() -> Iterator[None]:
 
 
 @app.command()
-def run(name: Name = "", preset: Preset = "") -> None:
-    """Run all iterations, going on from wherever the run stands."""
+def run(
+    name: Name = "",
+    preset: Preset = "",
+    new: Annotated[bool, typer.Option("--new", help="begin a run of this name")] = False,
+) -> None:
+    """Run all iterations, going on from wherever the run stands. A named run that is not there needs --new."""
     from lionkit import loop
     from lionkit.run import open_run
 
     with _lead():
-        opened = open_run(name, preset=preset)
-        summary = loop.run_all(opened, loop.open_roles(opened))
-        loop.write_summary(opened)
-        print(table(summary))
+        opened = open_run(name, preset=preset, new=new or not name or bool(preset))
+        try:
+            loop.run_all(opened, loop.open_roles(opened))
+        finally:  # what is done is shown, whatever stopped the rest
+            if opened.finished():
+                loop.write_summary(opened)
+                print(loop.as_text(loop.summarise(opened)))
+
+
+@app.command("set")
+def change(
+    settings: Settings,
+    name: Name = "",
+    from_here: Annotated[
+        bool, typer.Option("--from-here", help="later stages take it; finished ones keep what they were made with")
+    ] = False,
+) -> None:
+    """Change settings of a run: name=value ..., as in `set --run live api.concurrency=8`."""
+    from lionkit.run import open_run
+    from lionkit.run import settings as known
+
+    open_run(name, new=False, from_here=from_here, **known.parse(settings))
+
+
+@app.command()
+def fork(
+    old: str,
+    new: str,
+    settings: Annotated[list[str] | None, typer.Argument(help="name=value ...")] = None,
+    after: Annotated[str, typer.Option(help="ITERATION, ITERATION:STAGE, or start")] = "",
+) -> None:
+    """Begin a run that keeps another's stages up to a point, with its replies, and goes on with other settings."""
+    from lionkit.run import branch, saved
+    from lionkit.run import settings as known
+
+    forked = branch.fork(
+        saved(old), new, after or str(_last(saved(old), "discrimination")), **known.parse(settings or [])
+    )
+    print(f"Go on with `python -m lionkit run --run {forked.name}`.")
+
+
+@app.command()
+def compare(
+    names: list[str], figure: Annotated[Path | None, typer.Option(help="draw the scores into this file")] = None
+) -> None:
+    """Hold runs and forks against each other: scores with paired intervals, pools, costs, differing settings."""
+    from lionkit.run.compare import compare
+
+    found = compare(names)
+    print(found)
+    if figure:
+        found.plot().figure.savefig(figure)
+        print(f"\nFigure: {figure}")
 
 
 @app.command()
@@ -65,7 +119,7 @@ def notebooks(name: Name = "") -> None:
     for number, path in enumerate(paths, start=1):
         notebooks.execute(path, opened.path / "notebooks", title=f"notebook {number} of {len(paths)}: {path.stem}")
     summary = loop.write_summary(opened)
-    print(f"\n{table(loop.summarise(opened))}\n")
+    print(f"\n{loop.as_text(loop.summarise(opened))}\n")
     print(f"Results: {shown(summary)}. Open next: {shown(opened.path / 'notebooks' / (paths[0].stem + '.html'))},")
     print("or start JupyterLab on the notebooks with `make lab`.")
 
@@ -75,13 +129,13 @@ def status(name: Name = "") -> None:
     """Show which stages of a run are done, the iterations so far, and what the calls cost against what was expected."""
     from lionkit import loop
     from lionkit.client import Bill, ChatClient, total
-    from lionkit.run import STAGES, open_run
+    from lionkit.run import open_run
 
     opened = open_run(name, new=False)
-    for iteration in range(opened.config.iterations + 1):
-        done = [stage for stage in STAGES if opened.done(iteration, stage)]
+    for iteration in range(max([opened.config.iterations, *(place.iteration for place in opened.finished())]) + 1):
+        done = [place.stage for place in opened.finished() if place.iteration == iteration]
         print(f"iteration {iteration}: {', '.join(done) or 'nothing yet'}")
-    print(table(loop.summarise(opened)))
+    print(loop.as_text(loop.summarise(opened)))
     bills: dict[str, list[Bill]] = {}
     for bill in ChatClient(opened.config.api, opened.store, replay=True).bills() if opened.store.exists() else []:
         bills.setdefault(bill.label.partition(" (")[0], []).append(bill)
@@ -105,25 +159,9 @@ def plan(
         raise ConfigError(f"--device {device}: plans are for cpu, cuda or mps")
     opened = open_run(name, keep=False)
     if not opened.path.exists():
-        used = os.environ.get("LIONKIT_PRESET") or "offline"
+        used = opened.config.preset
         print(f"There is no such run yet, and none is made: this is what one from preset {used} would take.")
-    config, student = opened.config, opened.config.student
-    print("\nCalls (a rough guide; stored replies are not asked again):")
-    calls = plan.calls(config)
-    calls.loc[len(calls)] = ["total", *(calls[name].sum(min_count=1) for name in calls.columns[1:])]
-    print(calls.to_string(index=False, na_rep="-"))
-    place = device or plan.here()
-    room = int(gib * 2**30) or plan.room(place)
-    print(f"\nMemory on {place} to train {student.model}, batch {student.batch_size}, length {student.max_length}:")
-    print(plan.memory(student.model, config, device=place).to_string(index=False))
-    largest = plan.largest_batch(student.model, config, room, device=place)
-    most = "4096 or more" if largest == 4096 else largest or "none fits"
-    print(f"Largest batch in {room / 2**30:.1f} GiB: {most}{' (a CPU takes it in pieces)' * (place == 'cpu')}")
-    for stage, values in opened.stages.items():
-        if measured := values.get("peak_memory"):
-            held = f"{stage}: measured {measured / 2**30:.2f} GiB, with all else that the process held"
-            planned = values.get("planned_memory")
-            print(f"{held}; planned {planned / 2**30:.2f} GiB ({planned / measured - 1:+.0%})" if planned else held)
+    plan.report(opened, device or plan.here(), int(gib * 2**30))
 
 
 @app.command()
@@ -142,7 +180,7 @@ def train(name: Name = "", iteration: Annotated[int, typer.Option(min=1)] = 1) -
 def export(
     target: Path,
     name: Name = "",
-    iteration: Annotated[int | None, typer.Option(min=0, help="0: before training; default: the last")] = None,
+    iteration: Annotated[int | None, typer.Option(min=0, help="0: before training; default: the last there is")] = None,
 ) -> None:
     """Write the hard, easy and undecided instructions of an iteration as Alpaca JSON files."""
     from dataclasses import replace
@@ -152,7 +190,8 @@ def export(
     from lionkit.run import open_run
 
     opened = open_run(name, new=False)
-    found = loop.read_discrimination(opened, opened.config.iterations if iteration is None else iteration)
+    iteration = _last(opened, "discrimination") if iteration is None else iteration
+    found = loop.read_discrimination(opened, iteration)
     answers = {r.instruction_id: r.text for r in found.teacher if r.status == "ok"}
     for side, items in pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau)._asdict().items():
         path = export([replace(i, output=answers.get(i.id, "")) for i in items], target / f"{side}.json")
@@ -163,7 +202,7 @@ def export(
 def export_student(
     target: Path,
     name: Name = "",
-    iteration: Annotated[int | None, typer.Option(min=1, help="default: the last")] = None,
+    iteration: Annotated[int | None, typer.Option(min=1, help="default: the last there is")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float16 or bfloat16")] = "auto",
     gguf: Annotated[str, typer.Option(help="llama.cpp's folder; default: LLAMA_CPP, or its converter on PATH")] = "",
     base: Annotated[str, typer.Option(help="hub id to name as the base, where it is a folder here")] = "",
@@ -173,7 +212,7 @@ def export_student(
     from lionkit.run import open_run
 
     opened = open_run(name, new=False)
-    settings, iteration = opened.config.student, iteration or opened.config.iterations
+    settings, iteration = opened.config.student, iteration or _last(opened, "imitation") or 1
     told = {"iteration": iteration, "config": config.to_dict(opened.config), "run": opened.provenance,
             "iterations": loop.summarise(opened)["iterations"][: iteration + 1]}  # fmt: skip
     adapter = opened.require(iteration, "imitation") / "adapter"
@@ -194,17 +233,9 @@ def recover(
     print(f"Model: {student.recover_delta(base, delta, target, added_rows=added_rows)}")  # type: ignore[arg-type]
 
 
-def table(summary: dict[str, Any]) -> str:
-    """The iterations as aligned text, the last screen of a run."""
-    rows = [["iteration", "train pool", "cache pool", "hard", "easy", "undecided", "relative score", "exact match"]]
-    for row in summary["iterations"]:
-        name = f"{row['iteration']} (before training)" if row["iteration"] == 0 else str(row["iteration"])
-        counts = [str(row[key]) for key in ("train_pool", "cache_pool", "hard", "easy", "undecided")]
-        scores = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("relative_score", "exact_match")]
-        rows.append([name, *counts, *scores])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:], f"Stages took {summary['seconds']:.0f} s in all."])
+def _last(run: Any, stage: str) -> int:
+    """The last iteration in which a stage is finished; 0 where it is in none."""
+    return max((place.iteration for place in run.finished() if place.stage == stage), default=0)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ is shown as its one line, without the stack (IPython calls `_render_traceback_` 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class LionkitError(Exception):
@@ -47,6 +48,17 @@ class StageStopped(LionkitError):
     def __init__(self, message: str, cause: str = "", *, setting: str = "") -> None:
         self.cause = cause
         super().__init__(message, setting=setting)
+
+
+class StageOpen(StageStopped):
+    """Rows lack an answer because the endpoint failed: the stage is not done, and asks for them when it is run again.
+
+    `result` holds what the stage found without them, if anything.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any] | None = None, *, setting: str = "") -> None:
+        self.result = result or {}
+        super().__init__(message, "outage", setting=setting)
 
 
 class StageMissing(LionkitError):

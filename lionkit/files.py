@@ -74,13 +74,19 @@ def disk_error(error: OSError, path: str | Path) -> LionkitError:
     return LionkitError(f"cannot write {path}: {error.strerror or error}")
 
 
-def read_text(path: str | Path) -> str:
-    """A whole file of UTF-8 text; half a surrogate pair is kept. DataError where there is none or it cannot be read."""
+def read_bytes(path: str | Path) -> bytes:
+    """A whole file. DataError where there is none or it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogatepass")
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError(path, None, "there is no such file: run what makes it first") from None
-    except UnicodeDecodeError:
-        raise DataError(path, None, "not UTF-8 text: make the file again") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
+
+
+def read_text(path: str | Path) -> str:
+    """A whole file of UTF-8 text; half a surrogate pair is kept. DataError as `read_bytes`, and for other bytes."""
+    try:
+        return read_bytes(path).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise DataError(path, None, "not UTF-8 text: make the file again") from None

@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lionkit.config import Config, StudentConfig
+from lionkit import pools
+from lionkit.config import Config
 from lionkit.errors import StudentError, first_line
+from lionkit.pools.readers import is_hub_name
 
 REPLY = {"teacher": 200, "referee": 150, "generator": 80}
 """Tokens of a typical reply."""
@@ -37,20 +41,24 @@ belongs to the adapters. Chosen by hand on five measured peaks, two of SmolLM2, 
 of 76M."""
 
 
-def calls(config: Config) -> pd.DataFrame:
-    """One row a role: calls, prompt_tokens, reply_tokens over all iterations, dollars (NaN without a price).
+def calls(config: Config, done: Callable[[int, str], bool] = lambda iteration, stage: False) -> pd.DataFrame:
+    """One row a role: calls, prompt_tokens, reply_tokens to come, dollars (NaN without a price).
 
-    The teacher answers each instruction once, whichever pools it is in; the referee sees each pair in both orders.
-    Re-asked and rejected ones come on top: three candidates are taken for one that is accepted.
+    `done(iteration, stage)` says which stages are finished already. The teacher answers each instruction once,
+    whichever pools it is in; the referee sees each pair in both orders. Calls that are asked again come on top; three
+    candidates are taken for one that is accepted. Each instruction counts with the first stage that asks about it.
     """
-    new = config.hard_size + config.easy_size
-    caches = sum(config.train_size + new * max(i - 1, 0) for i in range(config.iterations + 1))
-    pairs = caches + config.heldout_size * (config.iterations + 1)
-    counts = {
-        "teacher": config.train_size + config.heldout_size + new * (config.iterations - 1),
-        "referee": 2 * pairs,
-        "generator": 3 * new * config.iterations,
-    }
+    new, counts = config.hard_size + config.easy_size, {"teacher": 0, "referee": 0, "generator": 0}
+    for iteration in range(config.iterations + 1):
+        fresh = config.train_size if iteration == 0 else new if iteration > 1 else 0
+        if not done(iteration, "evaluation"):
+            counts["referee"] += 2 * config.heldout_size
+            counts["teacher"] += config.heldout_size if iteration == 0 else 0
+        if not done(iteration, "discrimination"):
+            counts["referee"] += 2 * (config.train_size + new * max(iteration - 1, 0))
+            counts["teacher"] += 0 if done(max(iteration, 1), "imitation") else fresh
+        if 1 <= iteration < config.iterations and not done(iteration, "generation"):
+            counts["generator"] += 3 * new
     rows = []
     for role, count in counts.items():
         prompt, reply = count * PROMPT[role], count * REPLY[role]
@@ -58,6 +66,42 @@ def calls(config: Config) -> pd.DataFrame:
         dollars = float("nan") if price is None else (prompt * price[0] + reply * price[1]) / 1e6
         rows.append({"role": role, "calls": count, "prompt_tokens": prompt, "reply_tokens": reply, "dollars": dollars})
     return pd.DataFrame(rows)
+
+
+def report(run: Any, place: str, memory_bytes: int = 0) -> None:
+    """Print what a run will take: its calls, its memory on `cpu`, `cuda` or `mps`, and what was measured so far."""
+    memory_bytes = memory_bytes or room(place)
+    config, student = run.config, run.config.student
+    print("\nCalls to come (a rough guide; stored replies are not asked again):")
+    table = calls(_sized(run), run.done)
+    table.loc[len(table)] = ["total", *(table[name].sum(min_count=1) for name in table.columns[1:])]
+    print(table.to_string(index=False, na_rep="-"))
+    sizes = f"{student.device_rows} rows at once, length {student.max_length}"
+    print(f"\nMemory on {place} to train {student.model}, {sizes}:")
+    print(memory(student.model, config, device=place).to_string(index=False))
+    largest = largest_batch(student.model, config, memory_bytes, device=place)
+    most = "4096 or more" if largest == 4096 else largest or "none fits"
+    pieces = " (a CPU takes them in pieces)" if place == "cpu" else ""
+    print(f"Most rows at once in {memory_bytes / 2**30:.1f} GiB: {most}{pieces}")
+    for stage, values in run.stages.items():
+        if measured := values.get("peak_memory"):
+            held = f"{stage}: measured {measured / 2**30:.2f} GiB, with all else that the process held"
+            planned = values.get("planned_memory")
+            print(f"{held}; planned {planned / 2**30:.2f} GiB ({planned / measured - 1:+.0%})" if planned else held)
+
+
+def _sized(run: Any) -> Any:
+    """The run's settings with the sizes that its pools have, or will have with as many seeds as there are."""
+    config = run.config
+    if run.done(0, "pools"):
+        return replace(config, train_size=run.result(0, "pools")["train"])
+    if not config.seed_file or is_hub_name(config.seed_file):
+        return config
+    seeds = len(pools.deduplicate(pools.read_instructions(config.seed_file))[0])
+    left = max(seeds - config.heldout_size, 1)
+    if left < config.train_size:
+        print(f"{seeds} seeds: {config.heldout_size} held out, so {left} to train on, not {config.train_size}.")
+    return replace(config, train_size=min(config.train_size, left))
 
 
 class Shape(NamedTuple):
@@ -79,20 +123,20 @@ class Shape(NamedTuple):
     vocab: int
 
 
-def memory(model: Any, config: Config, *, device: str | None = None) -> pd.DataFrame:
+def memory(model: Any, config: Any, *, device: str | None = None) -> pd.DataFrame:
     """Bytes to train a student at its longest rows, one row a part and their total.
 
     `model`: name, hub id, folder, or a transformers configuration; `device`: `cpu` (the process), `cuda` (the card) or
     `mps` (the process and its share of the same memory; never measured), None is what is there. Raises StudentError
     where the configuration cannot be had or is no causal language model's.
     """
-    parts = _parts(_shape(model), config.student, device or here(), config.student.batch_size)
+    parts = _parts(_shape(model), config.student, device or here(), config.student.device_rows)
     table = pd.DataFrame({"part": list(parts), "bytes": list(parts.values())})
     table.loc[len(table)] = ["total", sum(parts.values())]
     return table.assign(GiB=(table["bytes"] / 2**30).round(2))
 
 
-def largest_batch(model: Any, config: Config, memory_bytes: int, *, device: str | None = None) -> int:
+def largest_batch(model: Any, config: Any, memory_bytes: int, *, device: str | None = None) -> int:
     """The most rows of `max_length` a device step can have within `memory_bytes` (no more than 4096); 0: none."""
     shape, place = _shape(model), device or here()
     return bisect_right(
@@ -100,7 +144,7 @@ def largest_batch(model: Any, config: Config, memory_bytes: int, *, device: str 
     )
 
 
-def _parts(shape: Shape, student: StudentConfig, device: str, batch: int) -> dict[str, int]:
+def _parts(shape: Shape, student: Any, device: str, batch: int) -> dict[str, int]:
     import torch
 
     from lionkit.student.dense import LIMIT

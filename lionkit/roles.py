@@ -1,0 +1,157 @@
+"""Who plays: the endpoint in its three roles, and the student, in this process or behind an address of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lionkit import plan
+from lionkit.client import ChatClient
+from lionkit.config import SANDBOX_URL
+from lionkit.errors import StudentError
+from lionkit.records import Instruction, Response
+from lionkit.run import Run, Stage, digest
+from lionkit.run.stages import ADAPTER, Place
+
+TRAINING = ("rank", "alpha", "dropout", "learning_rate", "epochs", "max_length", "patience", "device_rows")
+
+
+@dataclass
+class Roles:
+    """One client for the teacher's three roles, and a student (anything with load, train, respond).
+
+    Where the student is `served`, its answers come from there.
+    """
+
+    client: ChatClient
+    student: Any
+    served: ChatClient | None = None
+    _loaded: tuple[Path | None, Any] | None = None
+
+    def load(self, settings: Any, adapter: Path | None, *, fresh: bool = False) -> Any:
+        """The student with this adapter. The last one is kept, but not a `fresh` one: training changes it in place."""
+        if fresh or self._loaded is None or self._loaded[0] != adapter:
+            self._loaded = None  # frees the old weights before the new ones are loaded
+            own = settings.student
+            options = {"quantize": own.quantize, "template": own.template, "seed": settings.seed}
+            student = self.student.load(own.model, adapter=adapter, **options)
+            if fresh:
+                return student
+            self._loaded = (adapter, student)
+        return self._loaded[1]
+
+    def train(self, stage: Stage, before: Path | None, pairs: Any, validation: Any, watch: Any) -> tuple[Any, Any]:
+        """Train the student that has the adapter `before`; its report, and the bytes that were planned for it."""
+        settings, out = stage.settings, stage.folder / "adapter"
+        planned = _announce(settings) if isinstance(self.student, OwnStudent) else None
+        student = self.load(settings, before, fresh=True)
+        options = {name: getattr(settings.student, name) for name in (*TRAINING, "gradient_checkpointing")}
+        report = self.student.train(
+            student,
+            pairs,
+            out=out,
+            seed=settings.seed + stage.place.iteration,
+            watch=watch,
+            validation=validation,
+            batch_size=settings.student.step_rows,
+            **options,
+        )
+        self._loaded = (out, student)
+        return report, planned
+
+    def answers(self, stage: Stage, items: Sequence[Instruction], adapter: Path | None) -> list[Response]:
+        """The student's answers, in order. Those of a stage that was cut short are kept, and not asked for again."""
+        settings, own, iteration = stage.settings, stage.settings.student, stage.place.iteration
+        weights = stage.inputs.get(f"{Place(iteration, 'imitation').path}/{ADAPTER}", "none")
+        if self.served:
+            from lionkit.student import served
+
+            name = settings.student_name.replace("{}", f"{iteration:02d}")
+            limits = {"max_tokens": own.max_new_tokens, "temperature": own.temperature}
+            return served.respond(self.served, items, model=name, weights=digest([own.model, weights]), **limits)
+        how = [own.model, own.quantize, own.template, own.max_new_tokens, own.temperature, settings.seed]
+        kept = _Kept(stage.folder / f".student-{digest([how, weights, [i.text for i in items]])}.jsonl")
+        student, limit = None, own.max_new_tokens
+        if len(kept.found) < len(items):
+            student = self.load(settings, adapter)
+            found = self.student.respond(
+                student,
+                [i.text for i in items],
+                max_new_tokens=limit,
+                temperature=own.temperature,
+                batch_size=own.response_batch,
+                seed=settings.seed,
+                done=kept.found,
+                keep=kept.keep,
+            )
+            kept.found = {n: (answer.text, answer.cut) for n, answer in enumerate(found)}
+        note = f"cut at {limit} tokens"  # still judged: running on is the student's own mistake
+        answers = [kept.found[n] for n in range(len(items))]
+        return [
+            Response(i.id, text, reason=note if cut else "", model=own.model) for i, (text, cut) in zip(items, answers)
+        ]
+
+
+class _Kept:
+    """The answers of a stage so far, by row: a file that each batch is added to as soon as it is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[int, tuple[str, bool]] = {}
+        for line in path.read_bytes().split(b"\n") if path.is_file() else []:
+            try:
+                row, text, cut = json.loads(line)
+                self.found[row] = (text, cut)
+            except ValueError:  # cut short by a kill
+                continue
+
+    def keep(self, row: int, answer: Any) -> None:
+        with open(self.path, "ab") as file:
+            file.write(b"\n" + json.dumps([row, answer.text, answer.cut]).encode())
+
+
+class OwnStudent:
+    """The `student` package, imported at its first use: torch takes seconds that a finished stage need not wait for."""
+
+    def __getattr__(self, name: str) -> Any:
+        from lionkit import student
+
+        return getattr(student, name)
+
+
+def open_roles(run: Run) -> Roles:
+    """The roles that a run's settings name. Loads nothing yet."""
+    app, config = None, run.config
+    if config.api.base_url == SANDBOX_URL:
+        from lionkit.sandbox import answer_key
+        from lionkit.sandbox import app as sandbox_app
+
+        app = sandbox_app.create_app(partial(answer_key.reply, bias=config.referee_bias))
+    replay = config.mode == "replay"
+    client = ChatClient(config.api, run.store, app=app, replay=replay)
+    if not config.student_url:
+        return Roles(client, OwnStudent())
+    from lionkit.student import served
+
+    return Roles(client, OwnStudent(), served.connect(config, run.path / "student.sqlite", replay=replay))
+
+
+def _announce(settings: Any) -> int | None:
+    """Print what memory the training will take, before a weight is loaded; returns it as a report's peak counts it."""
+    place, own = plan.here(), settings.student
+    room = plan.room(place)
+    try:
+        parts = plan.memory(own.model, settings, device=place).set_index("part")["bytes"]
+    except StudentError as error:  # what cannot be planned may train all the same
+        print(error)
+        return None
+    total = int(parts["total"])
+    print(f"Training takes about {total / 2**30:.1f} GiB of the {room / 2**30:.1f} GiB here ({place}).")
+    if total > room:
+        most = plan.largest_batch(own.model, settings, room, device=place)
+        print(f"That is too much: student.device_rows {most}" if most else "No row fits: lower student.max_length")
+    return total - int(parts.get("CUDA context", 0))

@@ -1,0 +1,144 @@
+"""Changing a run's settings, and forking a run: a copy up to some stage that goes on with other settings.
+
+Execution settings change freely. A method setting changes freely as long as no finished stage has read it with another
+value. After that it can be tried in a fork, or taken by later stages alone (`from_here`): the finished ones keep, and
+show, the value they were made with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from lionkit import files
+from lionkit.client import copy_store
+from lionkit.errors import ConfigError
+from lionkit.run import settings
+from lionkit.run.folder import Run
+from lionkit.run.provenance import shown, surroundings
+from lionkit.run.remedies import may_differ, ways
+from lionkit.run.stages import Place, order
+
+STORES = ("calls.sqlite", "student.sqlite")
+
+
+def change(run: Run, *, from_here: bool = False, **changes: Any) -> Run:
+    """The run with these settings changed and kept. ConfigError says both ways to change one that was read already.
+
+    `api` and `student` take dictionaries. What is given and equal to what there is changes nothing.
+    """
+    flat = settings.flatten(changes)
+    if fixed := [name for name in flat if name in settings.FIXED and flat[name] != settings.value(run.config, name)]:
+        raise ConfigError(f"{fixed[0]} is said when a run begins: give another run name")
+    wanted = settings.apply(run.config, flat)
+    log = []
+    for name in flat:
+        was, now = settings.value(run.config, name), settings.value(wanted, name)
+        readers = _readers(run, name, now)
+        if readers and not (from_here and may_differ(name)):
+            raise _refusal(run, name, readers[0], now)
+        if was != now or readers:
+            kept = [place.path for place in readers]
+            log.append({"setting": name, "was": was, "now": now, "kept_by": kept, "at": time.strftime("%F %T")})
+    if log:
+        _keep(run, wanted, log)
+    return dataclasses.replace(run, config=wanted)
+
+
+def _refusal(run: Run, name: str, reader: Place, now: Any) -> ConfigError:
+    was = _recorded(run, reader, name)
+    return ConfigError(f"{name} = {was!r} was read by {reader}: {ways(run.path, reader, name, now)}")
+
+
+def _readers(run: Run, name: str, now: Any) -> list[Place]:
+    """The finished stages that read a setting with another value, and were not told to keep it."""
+    kept, read = run.kept_by(name), settings.READS
+    found = [place for place in run.finished() if name in read[place.stage] and place.path not in kept]
+    return [place for place in found if _recorded(run, place, name) != json.loads(json.dumps(now))]
+
+
+def _recorded(run: Run, place: Place, name: str) -> Any:
+    """The value that a finished stage was made with; the run's own where a stage did not record it yet."""
+    return run.record(*place).get("settings", {}).get(name, settings.value(run.config, name))
+
+
+def _keep(run: Run, wanted: settings.Config, log: list[dict[str, Any]]) -> None:
+    lines = [json.dumps(entry) + "\n" for entry in (*run.changes, *log)]
+    files.write_text(run.path / "changes.jsonl", "".join(lines))
+    settings.write_config(run.path / "config.toml", wanted)
+    for entry in log:
+        method = entry["setting"] in settings.METHOD
+        what = "method: stages to come read it" if method else "execution: it changes no result"
+        print(f"Changed: {entry['setting']} {entry['was']!r} → {entry['now']!r} ({what}).")
+
+
+def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
+    """A new run that keeps this one's finished stages up to `after`, with its paid replies, and goes on with `changes`.
+
+    `after` is an iteration (`1`: all of it), a stage of one (`1:discrimination`), or `start` (no stage, replies alone).
+    The two share no file that either would write to, so that each outlives the other. Raises ConfigError where the
+    name is taken, StageMissing where that point was not reached.
+    """
+    from lionkit.run.opening import find
+
+    kept, path, flat = _until(run, after), find(name), settings.flatten(changes)
+    if path.exists():
+        raise ConfigError(f"there is a run of the name {name} already: give the fork another name")
+    wanted = settings.apply(run.config, flat)
+    for setting in flat:
+        now = settings.value(wanted, setting)
+        readers = [place for place in _readers(run, setting, now) if place in kept]
+        if readers and not may_differ(setting):
+            raise _refusal(run, setting, readers[0], now)
+    with files.whole_folder(path) as work:
+        settings.write_config(work / "config.toml", run.config)
+        if run.changes:
+            shutil.copyfile(run.path / "changes.jsonl", work / "changes.jsonl")
+        for place in kept:
+            shutil.copytree(run.folder(*place), work / place.path, copy_function=_share, ignore=_hidden)
+        for store in STORES:
+            if (run.path / store).is_file():
+                copy_store(run.path / store, work / store)
+        noted = {place.path: run.stages.get(place.path, {}) for place in kept}
+        parent = {"run": run.name, "after": after, "changes": flat}
+        told = {"seed": run.config.seed, **surroundings(), "parent": parent, "stages": noted}
+        files.write_text(work / "provenance.json", json.dumps(told, indent=1))
+        change(Run(work, run.config), from_here=True, **changes)
+    forked = Run(path, settings.read_config(path / "config.toml"), f"a fork of {run.name} after {after}")
+    print(f"{shown(path)} keeps {len(kept)} stages of {run.name} and its stored replies; nothing was asked or trained.")
+    return forked
+
+
+def _until(run: Run, after: str) -> list[Place]:
+    """The finished stages up to a point of the run, that stage included."""
+    if after == "start":
+        return []
+    number, _, stage = after.partition(":")
+    stages = settings.READS
+    if not number.isdecimal() or (stage and stage not in stages):
+        raise ConfigError(f"after = {after!r}: give an iteration, ITERATION:STAGE ({', '.join(stages)}), or start")
+    iteration = int(number)
+    last = Place(iteration, stage or ("generation" if run.done(iteration, "generation") else "discrimination"))
+    run.require(*last)
+    whole = order(iteration)
+    return [place for place in run.finished() if place in whole[: whole.index(last) + 1]]
+
+
+def _share(source: str, target: str) -> None:
+    """A copy; of weights, which are only ever replaced as a whole, a second name of the same file where that goes."""
+    if Path(source).suffix == ".safetensors":
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another disk, or one without links
+            pass
+    shutil.copyfile(source, target)
+
+
+def _hidden(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(".") or name == "checkpoints"]

@@ -1,0 +1,68 @@
+"""Where a run's numbers come from: digests of what went in, and the machine they were made on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lionkit import records
+
+PROJECT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("lionkit", "torch", "transformers", "bitsandbytes", "peft", "accelerate", "openai", "pandas", "rapidfuzz")
+
+
+def runs_root() -> Path:
+    """Folder of all runs: LIONKIT_RUNS, else `runs/` beside the notebooks, else `runs/` where Python was started."""
+    named = os.environ.get("LIONKIT_RUNS")
+    if named:
+        return Path(named).expanduser()
+    return (PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()) / "runs"
+
+
+def shown(path: Path) -> str:
+    """A path as it is printed: relative to the project where it lies in it, so that outputs are the same everywhere."""
+    for base in (PROJECT, runs_root().parent):
+        if path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return str(path)
+
+
+def digest(value: Any) -> str:
+    """A short digest of records, settings, or (for a Path) a file's bytes."""
+    if isinstance(value, Path):
+        with open(value, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2s(digest_size=16)).hexdigest()
+    text = json.dumps(value, default=_plain, sort_keys=True)
+    return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return records.to_dict(value)
+    if isinstance(value, Path):
+        return digest(value)
+    raise TypeError(f"cannot take a digest of {type(value).__name__}")
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions, processor and git revision."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    try:
+        git = ["git", "-C", str(PROJECT), "rev-parse", "HEAD"]
+        revision = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        revision = ""
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+    return {"python": platform.python_version(), "machine": machine, "revision": revision, "versions": versions}

@@ -1,0 +1,49 @@
+"""What to do about a refusal, ready to be pasted: commands that change a setting, or fork a run before a stage."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lionkit.config import Config
+from lionkit.errors import LionkitError
+from lionkit.run.settings import READS, value
+from lionkit.run.stages import Place, order
+
+
+def fork_command(run: Path, place: Place, change: str = "") -> str:
+    """The command that forks the run in this folder just before a stage."""
+    points = ["start", *(f"{p.iteration}:{p.stage}" for p in order(place.iteration))]
+    point = points[order(place.iteration).index(place)]
+    name = next(name for n in range(2, 10_000) if not (run.parent / (name := f"{run.name}-{n}")).exists())
+    return f"`python -m lionkit fork {run.name} {name} --after {point}{change and ' '}{change}`"
+
+
+def ways(run: Path, place: Place, name: str, given: Any) -> str:
+    """How to change a method setting that this stage was the first to read."""
+    change = shlex.quote(f"{name}={json.dumps(given) if isinstance(given, bool) else given}")
+    fork = f"to try it beside this run, which keeps all that comes before: {fork_command(run, place, change)}"
+    if not may_differ(name):
+        return fork
+    return f"{fork}; to let later stages alone take it: `python -m lionkit set --run {run.name} --from-here {change}`"
+
+
+def may_differ(name: str) -> bool:
+    """Whether later stages may take another value than earlier ones: not of the pools, nor of the base of adapters."""
+    return name != "student.model" and any(name in READS[stage] for stage in READS if stage != "pools")
+
+
+@contextmanager
+def completed(run: Path, config: Config) -> Iterator[None]:
+    """Adds to an error that names a setting the command that changes it in this run."""
+    try:
+        yield
+    except LionkitError as error:
+        if name := error.setting:
+            command = f"`python -m lionkit set --run {run.name} {name}=...`"
+            error.args, error.setting = (f"{error} ({name} is {value(config, name)!r}; to change it: {command})",), ""
+        raise

@@ -1,0 +1,240 @@
+"""Which settings matter to which stage, the presets, and the file that keeps a run's settings.
+
+*Method* settings are what a result depends on: each stage is listed in `READS` with those it reads, and is handed no
+others. *Execution* settings are all the rest: how the work is carried out (pace, prices, rows on the device, ...).
+They may change whenever a run is opened. Section numbers refer to arXiv 2305.12870.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from operator import attrgetter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import tomli_w
+
+from lionkit.config import SANDBOX_URL, ApiConfig, Config, Mode, StudentConfig, to_dict
+from lionkit.errors import ConfigError, DataError
+from lionkit.files import read_text, write_text
+
+_TEACHER = ("api.base_url", "api.model", "teacher_temperature", "teacher_max_tokens")
+_STUDENT = ("seed", "student.model", "student.quantize", "student.template")
+_TRAINING = tuple(
+    f"student.{name}"
+    for name in (
+        *("rank", "alpha", "dropout", "learning_rate", "epochs", "step_rows", "max_length"),
+        *("validation_share", "patience"),
+    )
+)
+_ANSWERS = ("student.max_new_tokens", "student.temperature", "student_url", "student_name")
+_REFEREE = ("referee_temperature", "referee_max_tokens", "referee_bias", "structured")
+_GENERATOR = tuple(f"generator_{name}" for name in ("model", "temperature", "max_tokens", "draw"))
+READS: dict[str, tuple[str, ...]] = {
+    "pools": ("seed", "seed_file", "train_size", "heldout_size"),
+    "imitation": (*_TEACHER, *_STUDENT, *_TRAINING),
+    "evaluation": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "judge_model"),
+    "discrimination": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "referee_model"),
+    "generation": ("seed", "api.base_url", "api.model", *_GENERATOR, "tau", "novelty", "hard_size", "easy_size"),
+}
+"""The method settings that each stage reads, by their full names."""
+METHOD = frozenset(name for names in READS.values() for name in names)
+FIXED = ("mode", "preset")
+"""Said when a run begins, and never changed."""
+PARTS = {"api": ApiConfig, "student": StudentConfig}
+NAMES = [
+    name
+    for field in dataclasses.fields(Config)
+    for name in (
+        [f"{field.name}.{inner.name}" for inner in dataclasses.fields(PARTS[field.name])]
+        if field.name in PARTS
+        else [field.name]
+    )
+]
+"""Every setting by its full name."""
+
+
+def value(config: Config, name: str) -> Any:
+    """The value of a setting by its full name, `api.concurrency` for example."""
+    return attrgetter(name)(config)
+
+
+class Handed(SimpleNamespace):
+    """The settings that a stage was handed; asking for another one is a mistake in the stage."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the setting {name} was not handed to this stage: list it in run.settings.READS")
+
+
+def handed(config: Config, stage: str) -> Handed:
+    """The method settings that the stage declares, and all execution settings, in the shape of `Config`."""
+    parts: dict[str, dict[str, Any]] = {"": {}, **{part: {} for part in PARTS}}
+    for name in NAMES:
+        if name in READS[stage] or name not in METHOD:
+            part, _, own = name.rpartition(".")
+            parts[part][own] = value(config, name)
+    return Handed(**parts.pop(""), **{part: Handed(**own) for part, own in parts.items()})
+
+
+def flatten(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"api": {"concurrency": 8}, "tau": 2}` as `{"api.concurrency": 8, "tau": 2}`; ConfigError on unknown names."""
+    flat: dict[str, Any] = {}
+    for name, given in changes.items():
+        if name in PARTS:
+            if not isinstance(given, Mapping):
+                example = f'{name}={{"{dataclasses.fields(PARTS[name])[1].name}": ...}}'
+                raise ConfigError(f"{name} = {given!r:.80}: give a dictionary of settings, {example}")
+            flat |= {f"{name}.{inner}": inner_value for inner, inner_value in given.items()}
+        else:
+            flat[name] = given
+    for name in flat:
+        if name not in NAMES:
+            part = name.rpartition(".")[0]
+            if part in PARTS:
+                known = ", ".join(n.partition(".")[2] for n in NAMES if n.startswith(f"{part}."))
+                raise ConfigError(f"{part} has no setting {name.partition('.')[2]}: known are {known}")
+            near = [n for n in NAMES if n.endswith(f".{name}")] or difflib.get_close_matches(name, NAMES, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NAMES)}"
+            raise ConfigError(f"{name} is not a setting: {hint}")
+    return {name: _plain(name, given) for name, given in flat.items()}
+
+
+def _plain(name: str, given: Any) -> Any:
+    """A value as it is kept: a path as text, an address without a slash at its end."""
+    if isinstance(given, os.PathLike):
+        given = os.fspath(given)
+    if name in ("api.base_url", "student_url") and isinstance(given, str):
+        given = given.strip().rstrip("/")
+    return given
+
+
+def apply(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The configuration with these settings (full names) changed. ConfigError on a value that cannot be."""
+    new: dict[str, Any] = {name: given for name, given in changes.items() if "." not in name}
+    for part in PARTS:
+        own = {name.partition(".")[2]: given for name, given in changes.items() if name.startswith(f"{part}.")}
+        try:
+            new[part] = dataclasses.replace(getattr(config, part), **own)
+        except ConfigError as error:
+            raise ConfigError(f"{part}.{error}") from None
+    return dataclasses.replace(config, **new)
+
+
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """`["tau=2", "api.model=big"]` as `{"tau": 2, "api.model": "big"}`: values as TOML writes them, else as text."""
+    found: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument!r}: give a setting and its value as name=value")
+        try:
+            found[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except (ValueError, RecursionError):
+            found[name.strip()] = None if text == "none" else text
+    return found
+
+
+def _offline() -> Config:
+    """The demo: answer-key teacher, SmolLM2-135M on the CPU, two iterations in minutes."""
+    student = StudentConfig(
+        learning_rate=1e-3,
+        step_rows=16,
+        device_rows=16,
+        max_length=256,
+        gradient_checkpointing=False,
+        max_new_tokens=48,
+        response_batch=32,
+    )
+    api = ApiConfig(base_url=SANDBOX_URL, model="answer-key", concurrency=32)
+    return Config(api=api, student=student, teacher_max_tokens=256)
+
+
+def _smoke() -> Config:
+    """The same path in about a minute: for tests, and for a first look at a slow machine."""
+    config = _offline()
+    student = dataclasses.replace(config.student, step_rows=8, device_rows=8, max_new_tokens=24)
+    return dataclasses.replace(config, train_size=64, heldout_size=16, hard_size=6, easy_size=6, student=student)
+
+
+def _live() -> Config:
+    """An endpoint as teacher and the small student, with limits that fit live answers: a first try with a key."""
+    return Config(mode="live")
+
+
+def _single_gpu() -> Config:
+    """A 7B student on one 16 to 24 GB GPU, an endpoint as teacher, a tenth of the paper's generation."""
+    student = StudentConfig(model="huggyllama/llama-7b", step_rows=32, device_rows=4)
+    return Config(
+        mode="live",
+        student=student,
+        train_size=2000,
+        heldout_size=100,
+        iterations=3,
+        hard_size=300,
+        easy_size=300,
+    )
+
+
+def _paper() -> Config:
+    """The paper's sizes and sampling: 52k seeds, then 3 iterations of 3k hard and 3k easy instructions."""
+    config = _single_gpu()
+    student = dataclasses.replace(config.student, template="plain", temperature=0.7, max_new_tokens=1024)
+    sizes: dict[str, Any] = {"train_size": 52_000, "heldout_size": 252, "hard_size": 3000, "easy_size": 3000}
+    return dataclasses.replace(config, **sizes, student=student)
+
+
+PRESETS = {"offline": _offline, "smoke": _smoke, "live": _live, "single_gpu": _single_gpu, "paper": _paper}
+
+
+def preset(name: str) -> Config:
+    """A preset by name; ConfigError names the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
+    return dataclasses.replace(PRESETS[name](), preset=name)
+
+
+def choose_mode(environ: Mapping[str, str] = os.environ) -> tuple[Mode, str]:
+    """The mode to run in and the reason in words: LIONKIT_MODE, else a key or URL means live, else offline."""
+    asked = environ.get("LIONKIT_MODE", "").strip()
+    if asked:
+        if asked not in get_args(Mode):
+            raise ConfigError(f"LIONKIT_MODE={asked}: unknown mode, choose offline, live or replay")
+        return asked, "LIONKIT_MODE says so"  # type: ignore[return-value]
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        if environ.get(name, "").strip():
+            return "live", f"{name} is set"
+    return "offline", "no OPENAI_API_KEY and no OPENAI_BASE_URL in the environment"
+
+
+def write_config(path: str | Path, config: Config) -> None:
+    """Write the configuration as TOML, atomically."""
+    write_text(path, tomli_w.dumps(to_dict(config)))
+
+
+def read_config(path: str | Path) -> Config:
+    """Read what `write_config` wrote, or a hand-written file; unknown names and bad values are named."""
+    text = read_text(path)
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError alone: a whole number of over 4,300 digits
+        said = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(path, None, f"not readable as TOML: {said}") from None
+    try:
+        return apply(Config(), flatten(_renamed(values)))
+    except ConfigError as error:
+        raise DataError(path, None, str(error)) from None
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of runs that were begun before rows of a step and rows on the device were told apart."""
+    student = values.get("student")
+    if not isinstance(student, dict) or not {"batch_size", "accumulation"} & student.keys():
+        return values
+    rows, times = student.get("batch_size", 8), student.get("accumulation", 1)
+    kept = {name: given for name, given in student.items() if name not in ("batch_size", "accumulation")}
+    return values | {"student": kept | {"step_rows": rows * times, "device_rows": rows}}

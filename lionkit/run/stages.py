@@ -1,0 +1,90 @@
+"""The stages of a run: their order, what each is made from, and what the function that makes one is handed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lionkit.errors import StageOpen
+from lionkit.run.settings import Handed
+
+ADAPTER = "adapter/adapter_model.safetensors"
+NOTEBOOKS = {
+    "pools": "01_pools",
+    "imitation": "02_imitation",
+    "discrimination": "03_discrimination",
+    "generation": "04_generation",
+    "evaluation": "02_imitation",
+}
+"""The stages and the notebook that first runs each."""
+
+
+class Place(NamedTuple):
+    """A stage of a run."""
+
+    iteration: int
+    stage: str
+
+    def __str__(self) -> str:
+        return f"{self.stage} of iteration {self.iteration}"
+
+    @property
+    def path(self) -> str:
+        return f"iteration-{self.iteration:02d}/{self.stage}"
+
+
+def order(iterations: int) -> list[Place]:
+    """Every stage of so many iterations, in the order in which they are made."""
+    first = [Place(0, "pools"), Place(0, "evaluation"), Place(0, "discrimination")]
+    return first + [
+        Place(i, stage)
+        for i in range(1, iterations + 1)
+        for stage in ("imitation", "evaluation", "discrimination", "generation")
+    ]
+
+
+def pools_before(iteration: int) -> Place:
+    """The stage that made the pools which an iteration starts from."""
+    return Place(0, "pools") if iteration <= 1 else Place(iteration - 1, "generation")
+
+
+def sources(place: Place) -> list[tuple[Place, str]]:
+    """The files of earlier stages that a stage is made from."""
+    iteration, stage = place
+    cache = (pools_before(iteration), "cache.jsonl")
+    adapter = [(Place(iteration, "imitation"), ADAPTER)] if iteration else []
+    held_out = (Place(0, "pools"), "heldout.jsonl")
+    if stage == "imitation":
+        before = [(Place(iteration - 1, "imitation"), ADAPTER)] if iteration > 1 else []
+        return [(pools_before(iteration), "train.jsonl"), *before]
+    if stage == "generation":
+        return [cache, (Place(iteration, "discrimination"), "verdicts.jsonl"), held_out]
+    return {"pools": [], "evaluation": [held_out, *adapter], "discrimination": [cache, *adapter]}[stage]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the function that makes a stage is handed."""
+
+    folder: Path
+    place: Place
+    settings: Handed
+    """The settings that the stage declared, and the execution settings."""
+    inputs: dict[str, str]
+    """Digests of the files of earlier stages that it may use, by their paths in the run."""
+
+    def whole(self, missing: int, total: int, reason: str, result: dict[str, Any] | None = None) -> None:
+        """StageOpen where more rows than the settings allow lack an answer for the endpoint's reasons."""
+        if not missing:
+            return
+        allowed, told = self.settings.missing_share, f"{missing} of {total} rows have no answer yet ({reason})"
+        if missing <= allowed * total:
+            print(f"{self.place} goes on without them: {told}, and missing_share = {allowed:g} allows it.")
+            return
+        raise StageOpen(
+            f"{self.place} stays open: {told}; run again to ask for these alone, or go on without them (missing_share "
+            f"is {allowed:g})",
+            result,
+            setting="missing_share",
+        )
