@@ -74,7 +74,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
         settings, items = stage.settings, train_pool(run, iteration)
         responses = _ask_teacher(stage, roles, items, f"teacher, train pool {iteration}")
         _whole(stage, responses)
-        answers, counts = teacher.usable(responses, settings.useless_share, shown(stage.folder / "teacher.jsonl"))
+        answers = _usable(stage, responses)
         usable = [item for item in items if item.id in answers]
         share, seed = settings.student.validation_share or 0, settings.seed + iteration
         apart = pools.hold_out(usable, math.ceil(share * (len(usable) - 1)), seed)
@@ -82,7 +82,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
         report, planned = roles.train(stage, adapter_after(run, iteration - 1), pairs, validation, watch)
         run.note(iteration, "imitation", peak_memory=report.peak_memory, planned_memory=planned)
         files.write_text(stage.folder / "losses.json", json.dumps(report.losses))
-        return {**counts, **report.counts()}
+        return {"answers": len(responses), "usable": len(usable), **report.counts()}
 
     _begin(run)
     return run.make(iteration, "imitation", make) / "adapter"
@@ -198,6 +198,33 @@ def _ask_teacher(stage: Stage, roles: Roles, items: Sequence[Instruction], label
     responses = teacher.respond(roles.client, items, label=label, **limits)
     records.write_jsonl(stage.folder / "teacher.jsonl", responses)
     return responses
+
+
+def _usable(stage: Stage, responses: Sequence[Response]) -> dict[str, str]:
+    """The answers that can be trained on, by instruction. StageStopped where there are none, or too many of no use."""
+    answers, settings = {r.instruction_id: r.text for r in responses if r.status == "ok"}, stage.settings
+    useless, kept = teacher.useless(responses), f"all are in {shown(stage.folder / 'teacher.jsonl')}"
+    if not answers:
+        reason = responses[0].reason or responses[0].status
+        raise StageStopped(
+            f"none of the teacher's {len(responses)} answers can be trained on, the first because: {reason}; {kept}"
+        )
+    if settings.student.validation_share and len(answers) < 2:
+        raise StageStopped(
+            "one answer cannot be trained on and kept for validation", setting="student.validation_share"
+        )
+    others = Counter(r.reason for r in responses if r.status != "ok").most_common(1)
+    if others:
+        print(f"{len(answers)} of {len(responses)} answers can be trained on; most others: {others[0][0]}.")
+    if useless.share > settings.useless_share:
+        raise StageStopped(
+            f"of {useless.answers} answers {useless.declining} decline and {useless.repeated} repeat one text: nothing "
+            f"was trained; {kept}; use another teacher, or allow more",
+            setting="useless_share",
+        )
+    if useless.share:
+        print(f"{useless.declining} answers decline and {useless.repeated} repeat one text; they are trained on.")
+    return answers
 
 
 def structured(settings: Any) -> bool:

@@ -3,71 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rote
 import server
 from lionkit import files, loop, pools, records
 from lionkit.client import ChatClient
-from lionkit.errors import ConfigError, StageChanged, StageMissing, StageStopped
+from lionkit.errors import ConfigError, StageMissing, StageStopped
 from lionkit.records import Instruction, Response, Verdict
 from lionkit.run import Run, open_run
-from lionkit.sandbox import answer_key, app
+from lionkit.sandbox import answer_key
 from lionkit.sandbox.families import solve
-
-
-@dataclass
-class RoteReport:
-    rows: int
-    losses: tuple[float, ...] = (1.0,)
-    peak_memory: int = 2**30
-
-    def counts(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-
-@dataclass
-class RoteAnswer:
-    text: str
-    cut: bool = False
-
-
-@dataclass
-class RoteStudent:
-    """Stands for the `student` module: its weights are the list of families it was trained on."""
-
-    calls: list[str] = field(default_factory=list)
-    loaded: list[Path | None] = field(default_factory=list)
-    interrupted: bool = False
-
-    def load(self, model: str, *, adapter: Path | None, **options: Any) -> set[str]:
-        self.loaded.append(adapter)
-        return set() if adapter is None else set(json.loads((adapter / "adapter_model.safetensors").read_text()))
-
-    def train(self, student: set[str], pairs: list[tuple[str, str]], *, out: Path, **options: Any) -> RoteReport:
-        self.calls.append("train")
-        for text, answer in pairs:
-            family, right = solve(text) or pytest.fail("trained on what the key does not know")
-            assert answer == right
-            if family.name[0] in "cfop":  # learns about half of the families
-                student.add(family.name)
-        if self.interrupted:
-            raise KeyboardInterrupt
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "adapter_model.safetensors").write_text(json.dumps(sorted(student)))
-        return RoteReport(len(pairs))
-
-    def respond(self, student: set[str], texts: list[str], **options: Any) -> list[RoteAnswer]:
-        self.calls.append("respond")
-        known = [solve(text) for text in texts]
-        return [RoteAnswer(k[1]) if k and k[0].name in student else RoteAnswer("no idea", cut=True) for k in known]
-
-
-def roles(run: Run, **faults: Any) -> loop.Roles:
-    return loop.Roles(ChatClient(run.config.api, run.store, app=app.create_app(**faults)), RoteStudent())
 
 
 @pytest.fixture
@@ -83,7 +32,7 @@ def written(run: Run) -> dict[str, bytes]:
 
 
 def test_pools_are_conserved_over_iterations(run: Run) -> None:
-    summary = loop.run_all(run, roles(run))
+    summary = loop.run_all(run, rote.roles(run))
     config, rows = run.config, summary["iterations"]
     assert [row["iteration"] for row in rows] == [0, 1, 2]
     new = config.hard_size + config.easy_size
@@ -97,7 +46,7 @@ def test_pools_are_conserved_over_iterations(run: Run) -> None:
 
 
 def test_each_iteration_goes_on_from_the_last_adapter(run: Run) -> None:
-    players = roles(run)
+    players = rote.roles(run)
     loop.run_all(run, players)
     to_answer, *to_train = players.student.loaded
     assert to_answer is None
@@ -106,7 +55,7 @@ def test_each_iteration_goes_on_from_the_last_adapter(run: Run) -> None:
 
 def test_a_half_trained_student_never_answers(run: Run) -> None:
     """Training changes the weights in memory: after an interrupt they are neither the old nor the new student."""
-    players = roles(run)
+    players = rote.roles(run)
     players.student.interrupted = True
     with pytest.raises(KeyboardInterrupt):
         loop.imitate(run, players, 1)
@@ -117,7 +66,7 @@ def test_a_half_trained_student_never_answers(run: Run) -> None:
 def test_a_share_of_the_train_pool_is_kept_for_validation() -> None:
     seen: list[list[Any]] = []
     run = open_run("v", preset="smoke", student={"validation_share": 0.1, "patience": 2})
-    players = roles(run)
+    players = rote.roles(run)
     train = players.student.train
     players.student.train = lambda student, pairs, **o: (
         seen.append([pairs, o["validation"], o["patience"]]) or train(student, pairs, **o)
@@ -129,16 +78,17 @@ def test_a_share_of_the_train_pool_is_kept_for_validation() -> None:
 
 
 def test_held_out_is_never_learned_from(run: Run) -> None:
-    loop.run_all(run, roles(run))
+    loop.run_all(run, rote.roles(run))
     held = {i.text for i in loop.held_out(run)}
     assert len(held) == run.config.heldout_size
-    for iteration in (1, 2, 3):
+    for iteration in (1, 2):
         for pool in loop.pools_for(run, iteration):
             assert not held & {i.text for i in pool}
 
 
 def test_train_pool_is_replaced_and_cache_pool_grows(run: Run) -> None:
-    loop.run_all(run, roles(run))
+    loop.run_all(run, rote.roles(run))
+    loop.generate(run, rote.roles(run), 2)
     first, second, third = (loop.pools_for(run, n) for n in (1, 2, 3))
     assert second.cache == [*first.cache, *second.train]
     assert third.cache == [*second.cache, *third.train]
@@ -153,10 +103,10 @@ def test_train_pool_is_replaced_and_cache_pool_grows(run: Run) -> None:
 
 
 def test_a_second_run_asks_nobody_and_trains_nothing(run: Run) -> None:
-    loop.run_all(run, roles(run))
+    loop.run_all(run, rote.roles(run))
     before = written(run)
     asked = server.create_app()
-    again = loop.Roles(ChatClient(run.config.api, run.store, app=asked), RoteStudent())
+    again = loop.Roles(ChatClient(run.config.api, run.store, app=asked), rote.RoteStudent())
     loop.run_all(run, again)
     assert again.student.calls == []
     assert asked.state.accounts.requests == 0
@@ -164,7 +114,7 @@ def test_a_second_run_asks_nobody_and_trains_nothing(run: Run) -> None:
 
 
 def test_cut_short_anywhere_it_ends_the_same(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    loop.run_all(run, roles(run))
+    loop.run_all(run, rote.roles(run))
     monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / "cut"))
     cut = open_run("r", preset="smoke")
     real, left = files.write_text, 0
@@ -180,7 +130,7 @@ def test_cut_short_anywhere_it_ends_the_same(run: Run, monkeypatch: pytest.Monke
     for attempt in range(60):
         left = 5 + attempt % 3  # enough for any one stage, so that every attempt gets on
         try:
-            loop.run_all(cut, roles(cut))
+            loop.run_all(cut, rote.roles(cut))
             break
         except KeyboardInterrupt:
             continue
@@ -188,28 +138,22 @@ def test_cut_short_anywhere_it_ends_the_same(run: Run, monkeypatch: pytest.Monke
     assert written(cut) == written(run)
 
 
-def test_changed_settings_are_said_not_mixed(run: Run) -> None:
-    loop.imitate(run, roles(run), 1)
-    other = Run(run.path, open_run("other", preset="smoke", student={"rank": 4}).config)
-    with pytest.raises(StageChanged, match="student changed"):
-        loop.imitate(other, roles(run), 1)
-
-
 def test_out_of_order(run: Run) -> None:
     with pytest.raises(StageMissing, match="run notebook 02_imitation first"):
-        loop.discriminate(run, roles(run), 1)
+        loop.discriminate(run, rote.roles(run), 1)
     with pytest.raises(StageMissing, match="run notebook 03_discrimination first"):
-        loop.generate(run, roles(run), 1)
+        loop.generate(run, rote.roles(run), 1)
 
 
 def test_a_referee_that_cannot_be_read_ends_as_undecided_and_stops_cleanly(run: Run) -> None:
     def mumble(messages: list[dict[str, str]], **options: Any) -> str:
         return "I like them both." if "referee" in messages[0]["content"] else solve(messages[-1]["content"])[1]  # type: ignore[index]
 
-    mumbling = roles(run, answer=mumble)
+    mumbling = rote.roles(run, answer=mumble)
     loop.imitate(run, mumbling, 1)
     found = loop.discriminate(run, mumbling, 1)
-    assert run.result(1, "discrimination") == {"hard": 0, "easy": 0, "undecided": len(found.instructions)}
+    assert run.result(1, "discrimination") == {"undecided": len(found.instructions), "gaps": []}
+    assert loop.sides(run, 1) == {"hard": 0, "easy": 0, "undecided": len(found.instructions)}
     assert all(v.teacher_first.reply == "I like them both." and v.reason for v in found.verdicts)
     with pytest.raises(StageStopped, match=r"hard"):
         loop.generate(run, mumbling, 1)
@@ -222,7 +166,7 @@ def test_a_referee_that_cannot_be_read_ends_as_undecided_and_stops_cleanly(run: 
 
 def test_structured_output_follows_the_setting_and_makes_other_verdicts_anew(run: Run) -> None:
     def first_reply(run: Run) -> str:
-        loop.discriminate(run, roles(run), 0)
+        loop.discriminate(run, rote.roles(run), 0)
         return loop.read_discrimination(run, 0).verdicts[0].teacher_first.reply
 
     assert (
@@ -230,17 +174,14 @@ def test_structured_output_follows_the_setting_and_makes_other_verdicts_anew(run
     )  # auto: the answer key is asked for lines
     asked = open_run("json", preset="smoke", structured="on")
     assert list(json.loads(first_reply(asked))) == ["evidence", "answer_1", "answer_2"]
-    other = Run(run.path, asked.config)
-    with pytest.raises(StageChanged, match="referee changed"):
-        loop.discriminate(other, roles(other), 0)
     live = open_run("live", preset="smoke", mode="live")
-    assert (live.config.structured, loop._structured(live.config)) == ("auto", True)
-    assert not loop._structured(open_run("off", preset="smoke", mode="live", structured="off").config)
+    assert (live.config.structured, loop.structured(live.config)) == ("auto", True)
+    assert not loop.structured(open_run("off", preset="smoke", mode="live", structured="off").config)
 
 
 def test_answers_that_cannot_be_trained_on(run: Run) -> None:
     body = {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
-    refusing = roles(run, answer=lambda messages, **options: (400, body))
+    refusing = rote.roles(run, answer=lambda messages, **options: (400, body))
     with pytest.raises(StageStopped, match=r"none of the teacher's 64 answers"):
         loop.imitate(run, refusing, 1)
     kept = records.read_jsonl(run.folder(1, "imitation") / "teacher.jsonl", Response)
@@ -250,12 +191,12 @@ def test_answers_that_cannot_be_trained_on(run: Run) -> None:
 
 def test_a_score_without_a_whole_answer_of_the_teachers_is_none(run: Run) -> None:
     body = {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
-    scored = loop.score(run, roles(run, answer=lambda messages, **options: (400, body)), 0)
+    scored = loop.score(run, rote.roles(run, answer=lambda messages, **options: (400, body)), 0)
     assert (scored["relative_score"], scored["exact_match"]) == (None, None)
     assert "NaN" not in (run.folder(0, "evaluation") / "done.json").read_text()
 
 
-def test_seed_file(run: Run, tmp_path: Path) -> None:
+def test_seed_file(tmp_path: Path) -> None:
     path = tmp_path / "seeds.jsonl"
     path.write_text("".join(json.dumps({"instruction": f"Add these numbers: {n}, 3"}) + "\n" for n in [*range(30), 7]))
     mine = open_run("mine", preset="smoke", seed_file=str(path), train_size=20, heldout_size=5)
@@ -263,9 +204,6 @@ def test_seed_file(run: Run, tmp_path: Path) -> None:
     assert len(train) == 20
     assert train == cache
     assert mine.result(0, "pools") == {"read": 31, "duplicates": 1, "train": 20, "heldout": 5}
-    path.write_text(json.dumps({"instruction": "Add these numbers: 1, 1"}) + "\n")
-    with pytest.raises(StageChanged, match="seed_file changed"):
-        loop.prepare(mine)
     assert isinstance(train[0], Instruction)
 
 
@@ -274,7 +212,7 @@ def test_what_the_answer_key_cannot_answer_is_not_trained_on(run: Run, tmp_path:
     path.write_text("".join(json.dumps({"instruction": f"Write {n} lines about rain."}) + "\n" for n in range(30)))
     mine = open_run("mine", preset="smoke", seed_file=str(path), train_size=20, heldout_size=5)
     with pytest.raises(StageStopped, match="none of the teacher's 20 answers can be trained on.*no rule"):
-        loop.imitate(mine, roles(mine, answer=answer_key.reply), 1)
+        loop.imitate(mine, rote.roles(mine, answer=answer_key.reply), 1)
 
 
 def test_an_own_file_is_looked_for_at_once_and_kept_by_its_whole_path(

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from lionkit import files
 from lionkit import run as runs
 from lionkit.errors import ConfigError, LionkitError, StageChanged, StageMissing, StageStopped
-from lionkit.records import Instruction
+from lionkit.records import Instruction, write_jsonl
+from lionkit.run import Run, Stage, settings
 
 
 @pytest.fixture
@@ -22,69 +24,105 @@ def run() -> runs.Run:
     return runs.open_run("r")
 
 
-def write(text: str) -> Any:
-    def make(folder: Path) -> dict[str, Any]:
-        (folder / "out.txt").write_text(text)
+def write(text: str, name: str = "out.txt") -> Any:
+    def make(stage: Stage) -> dict[str, Any]:
+        (stage.folder / name).write_text(text)
         return {"n": len(text)}
 
     return make
 
 
-def never(folder: Path) -> dict[str, Any]:
+def first_pools(stage: Stage) -> dict[str, Any]:
+    for name in ("train", "cache", "heldout"):
+        write_jsonl(stage.folder / f"{name}.jsonl", [Instruction("a")])
+    return {"train": 1}
+
+
+def never(stage: Stage) -> dict[str, Any]:
     pytest.fail("the stage was made twice")
 
 
 def test_a_stage_is_made_once(run: runs.Run) -> None:
-    inputs = {"pool": [Instruction("a")], "tau": 1.0}
-    folder = run.stage(1, "generation", inputs, write("abc"))
-    assert run.stage(1, "generation", inputs, never) == folder
-    assert run.result(1, "generation") == {"n": 3}
+    folder = run.make(0, "pools", first_pools)
+    assert run.make(0, "pools", never) == folder
+    assert run.result(0, "pools") == {"train": 1}
     assert json.loads((run.path / "provenance.json").read_text())["versions"]["torch"]
+    assert run.record(0, "pools")["settings"] == {"seed": 0, "seed_file": "", "train_size": 240, "heldout_size": 60}
 
 
-def test_changed_input_is_named_not_reused(run: runs.Run) -> None:
-    run.stage(1, "generation", {"pool": [Instruction("a")], "tau": 1.0}, write("abc"))
-    with pytest.raises(StageChanged, match=r"tau changed"):
-        run.stage(1, "generation", {"pool": [Instruction("a")], "tau": 1.5}, never)
-    with pytest.raises(StageChanged, match=r"pool changed"):
-        run.stage(1, "generation", {"pool": [Instruction("b")], "tau": 1.0}, never)
+def test_an_edited_setting_is_named_and_both_ways_on_are_ready_to_paste(run: runs.Run) -> None:
+    run.make(0, "pools", first_pools)
+    run.make(1, "imitation", write("abc"))
+    other = Run(run.path, settings.apply(run.config, {"student.rank": 4}))
+    with pytest.raises(StageChanged) as caught:
+        other.make(1, "imitation", never)
+    assert str(caught.value) == (
+        "imitation of iteration 1 was made with student.rank = 16, and the settings now say 4: to try it beside this "
+        "run, which keeps all that comes before: `python -m lionkit fork r r-2 --after 0:discrimination student.rank=4`"
+        "; to let later stages alone take it: `python -m lionkit set --run r --from-here student.rank=4`"
+    )
 
 
-def test_altered_or_missing_file_is_named(run: runs.Run) -> None:
-    folder = run.stage(1, "generation", {}, write("abc"))
-    (folder / "out.txt").write_text("abd")
-    with pytest.raises(StageChanged, match=r"out\.txt is missing or was altered"):
-        run.stage(1, "generation", {}, never)
+def test_an_altered_or_missing_file_is_named_before_something_is_made_from_it(run: runs.Run) -> None:
+    train = run.make(0, "pools", first_pools) / "train.jsonl"
+    before = train.read_bytes()
+    for spoil in (lambda: train.write_text("other"), train.unlink):
+        spoil()
+        with pytest.raises(StageChanged, match=r"train\.jsonl is missing or was altered.*put it back.*--after start"):
+            run.make(1, "imitation", never)
+    train.write_bytes(before)
+    run.make(1, "imitation", write("abc"))
+
+
+def test_a_stage_made_from_another_file_than_is_there_now_is_named(run: runs.Run) -> None:
+    run.make(0, "pools", first_pools)
+    folder = run.make(1, "imitation", write("abc"))
+    done = json.loads((folder / "done.json").read_text())
+    done["inputs"]["iteration-00/pools/train.jsonl"] = "0" * 32
+    (folder / "done.json").write_text(json.dumps(done))
+    with pytest.raises(StageChanged, match=r"made from another iteration-00/pools/train\.jsonl.*fork r r-2 --after"):
+        run.make(1, "imitation", never)
 
 
 def test_a_stage_cut_short_is_made_again_with_the_same_result(run: runs.Run) -> None:
-    def dies(folder: Path) -> dict[str, Any]:
-        (folder / "half.txt").write_text("x")
+    def dies(stage: Stage) -> dict[str, Any]:
+        (stage.folder / "half.txt").write_text("x")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run.stage(1, "imitation", {}, dies)
-    assert not run.done(1, "imitation")
-    run.stage(1, "imitation", {}, write("abc"))
-    assert run.done(1, "imitation")
+        run.make(0, "pools", dies)
+    assert not run.done(0, "pools")
+    run.make(0, "pools", write("abc"))
+    assert run.done(0, "pools")
 
 
 def test_two_kernels_do_not_make_one_stage_at_once(run: runs.Run) -> None:
-    def make(folder: Path) -> dict[str, Any]:
-        with pytest.raises(StageStopped, match=r"imitation is being made by another notebook or process"):
-            run.stage(1, "imitation", {}, never)
-        return write("abc")(folder)
+    def make(stage: Stage) -> dict[str, Any]:
+        with pytest.raises(StageStopped, match=r"pools is being made by another notebook or process"):
+            run.make(0, "pools", never)
+        return write("abc")(stage)
 
-    folder = run.stage(1, "imitation", {}, make)
+    folder = run.make(0, "pools", make)
     assert sorted(p.name for p in folder.iterdir()) == ["done.json", "out.txt"]
 
 
 def test_full_disk_in_a_stage_is_one_line(run: runs.Run) -> None:
-    def full(folder: Path) -> dict[str, Any]:
-        raise OSError(28, os.strerror(28), str(folder / "big"))
+    def full(stage: Stage) -> dict[str, Any]:
+        raise OSError(28, os.strerror(28), str(stage.folder / "big"))
 
     with pytest.raises(LionkitError, match="the disk is full"):
-        run.stage(1, "imitation", {}, full)
+        run.make(0, "pools", full)
+
+
+def test_a_stage_is_handed_what_it_declared_and_nothing_else(run: runs.Run) -> None:
+    def reads(name: str) -> Any:
+        return lambda stage: {"n": attrgetter(name)(stage.settings)}
+
+    for name in ("tau", "student.rank", "teacher_temperature"):
+        with pytest.raises(AttributeError, match="was not handed to this stage: list it in run.settings.READS"):
+            run.make(0, "pools", reads(name))
+    assert not run.done(0, "pools")
+    run.make(0, "pools", reads("seed"))
 
 
 @pytest.mark.parametrize(
@@ -97,17 +135,16 @@ def test_full_disk_in_a_stage_is_one_line(run: runs.Run) -> None:
     ],
 )
 def test_out_of_order_says_what_to_run(run: runs.Run, iteration: int, stage: str, notebook: str) -> None:
-    with pytest.raises(StageMissing, match=f"run notebook {notebook}"):
+    with pytest.raises(StageMissing, match=f"run notebook {notebook}.* or `python -m lionkit run --run r`"):
         run.require(iteration, stage)
 
 
 def test_same_run_same_done_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = []
+    found = []
     for name in ("one", "two"):
         monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / name))
-        made = runs.open_run("r").stage(1, "generation", {"pool": [Instruction("a")]}, write("abc"))
-        files.append((made / "done.json").read_bytes())
-    assert files[0] == files[1]
+        found.append((runs.open_run("r").make(0, "pools", first_pools) / "done.json").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_opening_says_the_mode_aloud(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +164,9 @@ def test_a_run_keeps_its_settings(capsys: pytest.CaptureFixture[str], monkeypatc
     first = runs.open_run("mine", preset="smoke", tau=2.0)
     assert runs.open_run("mine").config == first.config
     assert runs.open_run("mine", preset="smoke", tau=2.0).config == first.config
-    with pytest.raises(ConfigError, match=r"tau: 2.0 → 1.0"):
-        runs.open_run("mine", preset="smoke")
+    assert runs.open_run("mine", preset="smoke").config == first.config  # a preset's other fields were not given
+    with pytest.raises(ConfigError, match="was begun with preset smoke, not paper: leave the preset out"):
+        runs.open_run("mine", preset="paper")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
     assert runs.open_run("mine").config.mode == "offline"
     said = capsys.readouterr().out
@@ -160,11 +198,11 @@ def test_run_names_stay_inside_the_folder() -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"stages": 3, "result": 3}', "[" * 100_000])
 def test_spoilt_notes_are_named_and_cost_no_more_than_themselves(run: runs.Run, text: str) -> None:
     (run.path / "provenance.json").write_text(text)
-    with pytest.raises(LionkitError, match=r"delete runs/r/provenance\.json; times"):
+    with pytest.raises(LionkitError, match=r"rename it, and run again; times"):
         _ = run.seconds
     run.folder(1, "imitation").mkdir(parents=True)
     (run.folder(1, "imitation") / "done.json").write_text(text)
-    with pytest.raises(LionkitError, match="delete runs/r/iteration-01/imitation; that stage"):
+    with pytest.raises(LionkitError, match="iteration-01/imitation/done.json is not readable: rename it, .*that stage"):
         run.result(1, "imitation")
 
 
@@ -180,13 +218,22 @@ def test_looking_at_a_new_run_asks_nobody_about_the_machine(run: runs.Run, monke
     assert run.stages == {}
 
 
-def test_the_banner_shows_no_password_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    live = runs.open_run("live", mode="live", preset="single_gpu")
-    assert "at api.openai.com." in live.banner
+def test_no_password_of_the_environment_comes_into_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://user:secretpw@127.0.0.1/v1")
     with pytest.raises(ConfigError, match="OPENAI_BASE_URL holds an @") as refused:
-        _ = live.banner
+        runs.open_run("live", mode="live", preset="single_gpu")
     assert "secretpw" not in str(refused.value)
+
+
+def test_the_endpoint_is_fixed_when_a_run_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = runs.open_run("live", mode="live", preset="single_gpu")
+    assert "at api.openai.com." in live.banner
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    again = runs.open_run("live", mode="live")
+    assert (again.config.api.base_url, again.config.api.model) == ("https://api.openai.com/v1", "gpt-4o-mini")
+    assert "it keeps https://api.openai.com/v1 (OPENAI_BASE_URL is http://127.0.0.1:9/v1)" in capsys.readouterr().out
 
 
 def test_what_a_killed_writer_left_is_no_artefact(run: runs.Run) -> None:
@@ -194,8 +241,9 @@ def test_what_a_killed_writer_left_is_no_artefact(run: runs.Run) -> None:
     (folder / "adapter" / ".adapter-x1").mkdir(parents=True)
     (folder / "adapter" / ".adapter-x1" / "adapter_model.safetensors").write_text("half")
     (folder / ".out.txt.77.tmp").write_text("ha")
-    run.stage(1, "imitation", {}, write("abc"))
-    assert list(json.loads((folder / "done.json").read_text())["files"]) == ["out.txt"]
+    run.make(0, "pools", first_pools)
+    run.make(1, "imitation", write("abc"))
+    assert list(run.record(1, "imitation")["files"]) == ["out.txt"]
 
 
 def test_notes_of_several_kernels_are_all_kept(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:

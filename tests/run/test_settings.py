@@ -9,8 +9,8 @@ import pytest
 
 from lionkit import config
 from lionkit.config import ApiConfig, Config, StudentConfig
-from lionkit.run import settings
 from lionkit.errors import ConfigError, DataError
+from lionkit.run import settings
 
 
 @pytest.mark.parametrize("name", settings.PRESETS)
