@@ -19,7 +19,7 @@ from lionkit.config import SANDBOX_URL
 from lionkit.errors import StageOpen, StageStopped
 from lionkit.records import Candidate, Instruction, Judged, Response, Verdict
 from lionkit.roles import Roles, open_roles
-from lionkit.run import Run, Stage, shown
+from lionkit.run import Run, Stage, digest, shown
 from lionkit.run.compare import as_text, summarise, write_summary
 from lionkit.run.reading import (
     Pools,
@@ -58,9 +58,13 @@ def prepare(run: Run) -> Pools:
             )
         for name, items in (("train", train), ("cache", train), ("heldout", apart)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
-        return {"read": len(found), "duplicates": duplicates, "train": len(train), "heldout": len(apart)}
+        counts = {"read": len(found), "duplicates": duplicates, "train": len(train), "heldout": len(apart)}
+        return counts | ({"seed_file": digest(seed_file)} if seed_file.is_file() else {})
 
+    seed_file = Path(run.config.seed_file)
     run.make(0, "pools", make)
+    if seed_file.is_file() and run.result(0, "pools").get("seed_file", digest(seed_file)) != digest(seed_file):
+        print(f"{seed_file} was changed since these pools were made; for pools from it now, begin another run.")
     return pools_for(run, 1)
 
 

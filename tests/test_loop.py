@@ -196,14 +196,26 @@ def test_a_score_without_a_whole_answer_of_the_teachers_is_none(run: Run) -> Non
     assert "NaN" not in (run.folder(0, "evaluation") / "done.json").read_text()
 
 
-def test_seed_file(tmp_path: Path) -> None:
+def test_seed_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "seeds.jsonl"
     path.write_text("".join(json.dumps({"instruction": f"Add these numbers: {n}, 3"}) + "\n" for n in [*range(30), 7]))
     mine = open_run("mine", preset="smoke", seed_file=str(path), train_size=20, heldout_size=5)
     train, cache = loop.prepare(mine)
     assert len(train) == 20
     assert train == cache
-    assert mine.result(0, "pools") == {"read": 31, "duplicates": 1, "train": 20, "heldout": 5}
+    counts = mine.result(0, "pools")
+    assert {name: counts[name] for name in counts if name != "seed_file"} == {
+        "read": 31,
+        "duplicates": 1,
+        "train": 20,
+        "heldout": 5,
+    }
+    path.write_text(json.dumps({"instruction": "Add these numbers: 1, 1"}) + "\n")
+    capsys.readouterr()
+    assert loop.prepare(mine).train == train
+    assert (
+        "was changed since these pools were made; for pools from it now, begin another run." in capsys.readouterr().out
+    )
     assert isinstance(train[0], Instruction)
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lionkit import loop, plan, records
-from lionkit.__main__ import app, table
+from lionkit.__main__ import app
 from lionkit.__main__ import plan as show_plan
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.client.store import Store
@@ -50,7 +50,10 @@ def test_the_plan_stands_beside_what_was_measured(tiny_model: Path, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     measured = "iteration-01/imitation: measured 1.00 GiB, with all else that the process held"
     assert f"{measured}; planned 0.50 GiB (-50%)" in lines
-    assert f"Largest batch in 4.0 GiB: {plan.largest_batch(str(tiny_model), run.config, 2**32, device='cuda')}" in lines
+    assert (
+        f"Most rows at once in 4.0 GiB: {plan.largest_batch(str(tiny_model), run.config, 2**32, device='cuda')}"
+        in lines
+    )
     assert any(line.lstrip().startswith("CUDA context") for line in lines)
 
 
@@ -106,7 +109,7 @@ def test_table_is_aligned_and_shows_what_is_unscored() -> None:
         {"iteration": 1, **row, "relative_score": 0.731, "exact_match": None},
     ]
     summary = {"iterations": rows, "seconds": 12.3}
-    lines = table(summary).splitlines()
+    lines = loop.as_text(summary).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1
     assert "before training" in lines[2]
     assert lines[2].split()[-2] == "-"
@@ -121,7 +124,7 @@ def test_export_writes_the_iteration_that_is_named(tmp_path: Path) -> None:
         verdicts = [Verdict(item.id, Judgement(*scores), Judgement(*scores)) for item in cache]
         for name, lines in (("teacher", []), ("student", []), ("verdicts", verdicts)):
             records.write_jsonl(folder / f"{name}.jsonl", lines)
-        (folder / "done.json").write_text("{}")
+        (folder / "done.json").write_text('{"inputs": {}, "files": {}, "result": {}}')
     for options, hard in ((["--iteration", "0"], 64), ([], 0), (["--iteration", "1"], 0)):
         out = CliRunner().invoke(app, ["export", str(tmp_path / "out"), "--run", "r", *options])
         assert out.exit_code == 0

@@ -14,9 +14,10 @@ import pytest
 import torch
 from transformers import BertConfig, GPT2Config, LlamaConfig, LlavaConfig, Qwen3VLConfig, T5Config
 
-from lionkit import config, plan
+from lionkit import plan
 from lionkit.config import ApiConfig, Config, StudentConfig
 from lionkit.errors import StudentError
+from lionkit.run import settings
 from lionkit.student import model as student_model
 
 LLAMA_7B = LlamaConfig()  # its defaults
@@ -32,11 +33,26 @@ def memory(shape: Any, device: str = "cuda", **changes: Any) -> dict[str, int]:
 
 
 def test_calls_of_the_papers_sizes() -> None:
-    table = plan.calls(config.paper()).set_index("role")
+    table = plan.calls(settings.preset("paper")).set_index("role")
     assert table.loc["teacher", "calls"] == 52_000 + 252 + 2 * 6000
     # caches: 52k before training, 52k, 58k, 64k; and 252 held-out ones four times
     assert table.loc["referee", "calls"] == 2 * (52_000 + 52_000 + 58_000 + 64_000 + 4 * 252)
     assert table["dollars"].map(math.isnan).all()
+
+
+def test_what_is_done_is_not_to_come() -> None:
+    """Each instruction's answer counts with the first stage that asks for it."""
+    small, done = Config(train_size=10, heldout_size=2, hard_size=3, easy_size=3, iterations=2), set()
+
+    def left() -> list[int]:
+        return plan.calls(small, lambda *place: place in done)["calls"].tolist()
+
+    assert left() == [10 + 2 + 6, 2 * (10 + 10 + 16 + 3 * 2), 18]
+    done |= {(0, "evaluation"), (0, "discrimination")}
+    assert left() == [6, 2 * (10 + 16 + 2 * 2), 18]
+    done |= {(1, "evaluation"), (1, "discrimination"), (1, "generation"), (2, "imitation")}
+    assert left() == [0, 2 * (16 + 2), 0]
+    assert plan.calls(small, lambda *place: True)["calls"].tolist() == [0, 0, 0]
 
 
 def test_dollars_need_a_price() -> None:
@@ -46,7 +62,7 @@ def test_dollars_need_a_price() -> None:
 
 
 def test_memory_of_a_7b_student() -> None:
-    parts = memory(LLAMA_7B, batch_size=1, max_length=1024)
+    parts = memory(LLAMA_7B, device_rows=1, max_length=1024)
     # 6.476 G weights of linear layers at 0.516 bytes, 262 M of embeddings, head and norms in 16 bits: 3.34 + 0.52 GB
     assert parts["weights"] == pytest.approx(3.866e9, rel=1e-3)
     assert parts["optimizer"] == 2 * 16 * 32 * (4 * (4096 + 4096) + 3 * (4096 + 11008))  # 40 M adapter weights
@@ -58,7 +74,7 @@ def test_memory_of_a_7b_student() -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_memory_on_a_cpu_by_hand(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student_model, "choose_dtype", lambda _: torch.bfloat16 if size == 2 else torch.float32)
-    parts = memory(TINY, "cpu", batch_size=2, max_length=32, rank=4, gradient_checkpointing=False)
+    parts = memory(TINY, "cpu", device_rows=2, max_length=32, rank=4, gradient_checkpointing=False)
     linear = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160)  # q and o, k and v, gate, up and down, twice
     adapters = 4 * 2 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 160))
     softmax = 4 * 32 * (6 if size == 2 else 4)  # four heads look at 32 positions, in 32 bits and rounded to 16
@@ -74,8 +90,8 @@ def test_memory_on_a_cpu_by_hand(size: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_memory_grows_with_batch_and_length_and_shrinks_with_checkpointing() -> None:
     for device in ("cpu", "cuda"):
-        for changes in ({"batch_size": 2}, {"max_length": 200}, {"rank": 17}, {"gradient_checkpointing": False}):
-            less = {"batch_size": 1, "max_length": 192, "rank": 16, "gradient_checkpointing": True}
+        for changes in ({"device_rows": 2}, {"max_length": 200}, {"rank": 17}, {"gradient_checkpointing": False}):
+            less = {"device_rows": 1, "max_length": 192, "rank": 16, "gradient_checkpointing": True}
             assert memory(TINY, device, **(less | changes))["total"] > memory(TINY, device, **less)["total"], changes
 
 
@@ -86,14 +102,14 @@ def test_models_too_large_to_decode_keep_their_4_bit_layers() -> None:
 def test_largest_batch_is_the_largest() -> None:
     for gib in (7, 12, 24):
         largest = plan.largest_batch(LLAMA_7B, Config(), gib * 2**30, device="cuda")
-        assert memory(LLAMA_7B, batch_size=largest)["total"] <= gib * 2**30
-        assert memory(LLAMA_7B, batch_size=largest + 1)["total"] > gib * 2**30
+        assert memory(LLAMA_7B, device_rows=largest)["total"] <= gib * 2**30
+        assert memory(LLAMA_7B, device_rows=largest + 1)["total"] > gib * 2**30
     assert plan.largest_batch(LLAMA_7B, Config(), 3 * 2**30, device="cuda") == 0
 
 
 def test_on_a_cpu_the_batch_goes_through_in_pieces() -> None:
-    assert memory(TINY, "cpu", batch_size=64, max_length=256) == memory(TINY, "cpu", batch_size=2, max_length=256)
-    assert memory(TINY, "cpu", batch_size=2, max_length=1024) == memory(TINY, "cpu", batch_size=1, max_length=1024)
+    assert memory(TINY, "cpu", device_rows=64, max_length=256) == memory(TINY, "cpu", device_rows=2, max_length=256)
+    assert memory(TINY, "cpu", device_rows=2, max_length=1024) == memory(TINY, "cpu", device_rows=1, max_length=1024)
     assert plan.largest_batch(TINY, Config(), 2**30, device="cpu") == 4096
 
 
@@ -131,7 +147,8 @@ from lionkit import plan, student
 from lionkit.config import Config, StudentConfig
 folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 model = student.load(folder, device="cpu")
-report = student.train(model, [("a" * 160, "b" * 225)] * 12, out=folder / "out", epochs=1, progress=False, **settings)
+settings |= {"epochs": 1, "batch_size": 6, "progress": False}
+report = student.train(model, [("a" * 160, "b" * 225)] * 12, out=folder / "out", **settings)
 print(report.peak_memory)
 """
 
@@ -145,9 +162,9 @@ def test_the_plan_holds_in_a_real_training(tmp_path: Path, byte_tokenizer: Any) 
     )
     LlamaForCausalLM(shape).save_pretrained(tmp_path)
     byte_tokenizer.save_pretrained(tmp_path)
-    settings = {"batch_size": 6, "max_length": 424, "gradient_checkpointing": False}
-    command = [sys.executable, "-c", TRAINS, str(tmp_path), json.dumps(settings)]
+    sizes = {"device_rows": 6, "max_length": 424, "gradient_checkpointing": False}
+    command = [sys.executable, "-c", TRAINS, str(tmp_path), json.dumps(sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     measured = int(done.stdout.splitlines()[-1])
-    parts = memory(str(tmp_path), "cpu", **settings)
+    parts = memory(str(tmp_path), "cpu", **sizes)
     assert parts["total"] == pytest.approx(measured, rel=0.2)

@@ -20,7 +20,7 @@ from lionkit.client import copy_store
 from lionkit.errors import ConfigError
 from lionkit.run import settings
 from lionkit.run.folder import Run
-from lionkit.run.provenance import shown, surroundings
+from lionkit.run.provenance import run_path, shown, surroundings
 from lionkit.run.remedies import may_differ, ways
 from lionkit.run.stages import Place, order
 
@@ -84,9 +84,7 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
     The two share no file that either would write to, so that each outlives the other. Raises ConfigError where the
     name is taken, StageMissing where that point was not reached.
     """
-    from lionkit.run.opening import find
-
-    kept, path, flat = _until(run, after), find(name), settings.flatten(changes)
+    kept, path, flat = _until(run, after), run_path(name), settings.flatten(changes)
     if path.exists():
         raise ConfigError(f"there is a run of the name {name} already: give the fork another name")
     wanted = settings.apply(run.config, flat)

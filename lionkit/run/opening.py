@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from lionkit.pools.readers import is_hub_name
 from lionkit.run import settings
 from lionkit.run.branch import change
 from lionkit.run.folder import Run
-from lionkit.run.provenance import runs_root, shown
+from lionkit.run.provenance import run_path, runs_root, shown
 
 
 def open_run(
@@ -36,7 +35,7 @@ def open_run(
     mode `live`. With `new=False` only an existing one is opened; with `keep=False` a new one is looked at, not begun.
     """
     mode, reason = settings.choose_mode() if "mode" not in changes else (changes.pop("mode"), "asked for")
-    path = find(name or os.environ.get("LIONKIT_RUN", "") or ("live" if mode == "live" else "demo"))
+    path = run_path(name or os.environ.get("LIONKIT_RUN", "") or ("live" if mode == "live" else "demo"))
     if (path / "config.toml").is_file():
         run = _existing(path, mode, reason, preset, from_here, changes)
     elif mode == "replay":
@@ -54,18 +53,11 @@ def open_run(
 
 def saved(name: str) -> Run:
     """A run that is there, to be read: nothing is said or changed. ConfigError where there is none."""
-    path = find(name)
+    path = run_path(name)
     if not (path / "config.toml").is_file():
         known = ", ".join(sorted(folder.parent.name for folder in runs_root().glob("*/config.toml"))) or "none yet"
         raise ConfigError(f"there is no run of the name {name} in {shown(runs_root())}: known are {known}")
     return Run(path, settings.read_config(path / "config.toml"), "read")
-
-
-def find(name: str) -> Path:
-    """The folder of a run by its name. ConfigError on what is no name."""
-    if not re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,99}", name):
-        raise ConfigError(f"run name {name[:100]!r}: use letters, digits, '-', '_' and '.', at most 100 of them")
-    return runs_root() / name
 
 
 def _existing(path: Path, mode: str, reason: str, preset: str, from_here: bool, changes: Mapping[str, Any]) -> Run:

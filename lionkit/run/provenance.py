@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from lionkit import records
+from lionkit.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("lionkit", "torch", "transformers", "bitsandbytes", "peft", "accelerate", "openai", "pandas", "rapidfuzz")
@@ -24,6 +26,13 @@ def runs_root() -> Path:
     if named:
         return Path(named).expanduser()
     return (PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()) / "runs"
+
+
+def run_path(name: str) -> Path:
+    """The folder of a run by its name. ConfigError on what is no name."""
+    if not re.fullmatch(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,99}", name):
+        raise ConfigError(f"run name {name[:100]!r}: use letters, digits, '-', '_' and '.', at most 100 of them")
+    return runs_root() / name
 
 
 def shown(path: Path) -> str:
