@@ -40,7 +40,14 @@ __all__ = ["Roles", "as_text", "open_roles", "read_evaluation", "summarise", "wr
 
 def prepare(run: Run) -> Pools:
     """The first pools: seeds from the configured file or from the sandbox's families, some held out."""
+    _first_pools(run)
+    seed_file = Path(run.config.seed_file)
+    if seed_file.is_file() and run.result(0, "pools").get("seed_file", digest(seed_file)) != digest(seed_file):
+        print(f"{seed_file} was changed since these pools were made; for pools from it now, begin another run.")
+    return pools_for(run, 1)
 
+
+def _first_pools(run: Run) -> None:
     def make(stage: Stage) -> dict[str, Any]:
         settings = stage.settings
         if settings.seed_file:
@@ -59,13 +66,10 @@ def prepare(run: Run) -> Pools:
         for name, items in (("train", train), ("cache", train), ("heldout", apart)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
         counts = {"read": len(found), "duplicates": duplicates, "train": len(train), "heldout": len(apart)}
+        seed_file = Path(settings.seed_file)
         return counts | ({"seed_file": digest(seed_file)} if seed_file.is_file() else {})
 
-    seed_file = Path(run.config.seed_file)
     run.make(0, "pools", make)
-    if seed_file.is_file() and run.result(0, "pools").get("seed_file", digest(seed_file)) != digest(seed_file):
-        print(f"{seed_file} was changed since these pools were made; for pools from it now, begin another run.")
-    return pools_for(run, 1)
 
 
 def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Path:
@@ -88,7 +92,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
         files.write_text(stage.folder / "losses.json", json.dumps(report.losses))
         return {"answers": len(responses), "usable": len(usable), **report.counts()}
 
-    _begin(run)
+    _first_pools(run)
     return run.make(iteration, "imitation", make) / "adapter"
 
 
@@ -104,7 +108,7 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
         now.append(_compare(stage, roles, items, adapter, stage.settings.referee_model))
         return _whole(stage, now[0].verdicts, gaps(now[0].verdicts))
 
-    _begin(run)
+    _first_pools(run)
     _make_or_say(run, iteration, "discrimination", make)
     return now[0] if now else read_discrimination(run, iteration)
 
@@ -149,14 +153,9 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
         counts = {"relative_score": relative, "scored": total.scored, "unscored": total.unscored}
         return _whole(stage, found.verdicts, counts | {"exact_match": None if math.isnan(exact) else exact})
 
-    _begin(run)
+    _first_pools(run)
     open_result = _make_or_say(run, iteration, "evaluation", make)
     return run.result(iteration, "evaluation") if open_result is None else open_result
-
-
-def _begin(run: Run) -> None:
-    if not run.done(0, "pools"):
-        prepare(run)
 
 
 def _make_or_say(run: Run, iteration: int, stage: str, make: Any) -> dict[str, Any] | None:
