@@ -75,20 +75,18 @@ class Roles:
             return served.respond(self.served, items, model=name, weights=digest([own.model, weights]), **limits)
         how = [own.model, own.quantize, own.template, own.max_new_tokens, own.temperature, settings.seed]
         kept = _Kept(stage.folder / f".student-{digest([how, weights, [i.text for i in items]])}.jsonl")
-        student, limit = None, own.max_new_tokens
-        if len(kept.found) < len(items):
-            student = self.load(settings, adapter)
+        left, limit = [n for n in range(len(items)) if n not in kept.found], own.max_new_tokens
+        if left:
             found = self.student.respond(
-                student,
-                [i.text for i in items],
+                self.load(settings, adapter),
+                [items[n].text for n in left],
                 max_new_tokens=limit,
                 temperature=own.temperature,
                 batch_size=own.response_batch,
                 seed=settings.seed,
-                done=kept.found,
-                keep=kept.keep,
+                keep=lambda n, answer: kept.keep(left[n], answer),
             )
-            kept.found = {n: (answer.text, answer.cut) for n, answer in enumerate(found)}
+            kept.found |= {n: (answer.text, answer.cut) for n, answer in zip(left, found, strict=True)}
         note = f"cut at {limit} tokens"  # still judged: running on is the student's own mistake
         answers = [kept.found[n] for n in range(len(items))]
         return [
