@@ -92,9 +92,14 @@ _REFUSAL = re.compile(
 )
 
 
-def _refusal(text: str, seed: Instruction) -> bool:
-    """The model declines or speaks of itself as a model."""
+def declines(text: str) -> bool:
+    """Whether a model declines in this text, or speaks of itself as a model."""
     return bool(_REFUSAL.match(text.replace("’", "'")))
+
+
+def _refusal(text: str, seed: Instruction) -> bool:
+    """The model declines."""
+    return declines(text)
 
 
 _ANSWER = re.compile(
