@@ -65,18 +65,58 @@ def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
     return WinTieLose(*(int(c) for c in counts))
 
 
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much better the second of two students is, on the instructions scored for both."""
+
+    difference: float
+    """Relative score of the second minus that of the first, in shares of 1; NaN where n is 0."""
+    low: float
+    high: float
+    """95 % interval."""
+    n: int
+    """Instructions scored for both."""
+
+
 def relative_interval(verdicts: Iterable[Verdict], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the relative score: instructions redrawn with replacement `draws` times.
 
     (NaN, NaN) when nothing was scored. It covers the choice of instructions, not the judge's own noise.
     """
     scores = np.array([(v.student_score, v.teacher_score) for v in verdicts if v.scored], dtype=float)
-    if not len(scores) or not scores[:, 1].any():
-        return float("nan"), float("nan")
+    return _bootstrap(scores.reshape(-1, 2), draws, seed)[1:]
+
+
+def paired_difference(
+    first: Iterable[Verdict], second: Iterable[Verdict], draws: int = 2000, seed: int = 0
+) -> PairedDifference:
+    """The second student's relative score minus the first's, over the instructions scored for both.
+
+    The interval is a 95 % percentile bootstrap that redraws instructions, the same for both students, so that what
+    makes an instruction hard for both cancels. Of several verdicts on an instruction the last counts.
+    """
+    one, two = ({v.instruction_id: v for v in verdicts if v.scored} for verdicts in (first, second))
+    pairs = [(two[i], one[i]) for i in one if i in two]
+    scores = np.array([[s for v in pair for s in (v.student_score, v.teacher_score)] for pair in pairs], dtype=float)
+    return PairedDifference(*_bootstrap(scores.reshape(-1, 4), draws, seed), n=len(pairs))
+
+
+def _bootstrap(scores: np.ndarray, draws: int, seed: int) -> tuple[float, float, float]:
+    """(value, low, high) of the relative score, or of the first minus the second, with its 95 % interval.
+
+    `scores`: a row an instruction, columns student's and teacher's score, for one or for two students.
+    """
+
+    def relative(totals: np.ndarray) -> np.ndarray:
+        ratios = totals[:, 0::2] / totals[:, 1::2]
+        return ratios[:, 0] - ratios[:, 1:].sum(axis=1)
+
+    if not len(scores) or not scores[:, 1::2].any(axis=0).all():
+        return float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     totals = np.array([scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws)])
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
-    return float(low), float(high)
+    low, high = np.quantile(relative(totals), [0.025, 0.975])
+    return float(relative(scores.sum(axis=0, keepdims=True))[0]), float(low), float(high)
 
 
 def exact_match(teacher: Iterable[Response], student: Iterable[Response]) -> float:
