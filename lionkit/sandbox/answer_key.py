@@ -66,9 +66,9 @@ def grade(answer: str, truth: str) -> tuple[float, str]:
     common = LCSseq.similarity(given, wanted)
     f1 = 2 * common / (len(given) + len(wanted)) if given else 0.0
     score = round(2 * (WORST + 6 * f1)) / 2
-    what = "is empty" if not given else "has nothing of the right answer" if not common else (
-        f"has {common} of {len(wanted)} parts of the right answer in order, among {len(given)} words")  # fmt: skip
-    return score, what
+    if not common:
+        return score, "has nothing of the right answer" if given else "is empty"
+    return score, f"has {common} of {len(wanted)} parts of the right answer in order, among {len(given)} words"
 
 
 def tokens(text: str) -> list[str]:
