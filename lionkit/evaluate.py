@@ -1,4 +1,4 @@
-"""How good the student is next to the teacher: relative score, wins, categories, interval (paper section 4.3).
+"""How good the student is next to the teacher: relative score, wins, categories, intervals (paper section 4.3).
 
 Every figure pairs both scores of the same items: a verdict with an unscored order counts as unscored and enters
 no sum. Nothing scored gives NaN, never 0. `harness` is a bridge to the public benchmarks of lm-evaluation-harness.
@@ -50,12 +50,8 @@ def relative_score(verdicts: Iterable[Verdict]) -> RelativeScore:
     """Student's total score over the teacher's, as in the paper's tables (94.74 % and so on)."""
     verdicts = list(verdicts)
     scored = [v for v in verdicts if v.scored]
-    return RelativeScore(
-        sum(v.student_score for v in scored),
-        sum(v.teacher_score for v in scored),
-        len(scored),
-        len(verdicts) - len(scored),
-    )
+    student, teacher = sum(v.student_score for v in scored), sum(v.teacher_score for v in scored)
+    return RelativeScore(student, teacher, len(scored), len(verdicts) - len(scored))
 
 
 def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
@@ -134,17 +130,14 @@ def relative_by_category(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: category, scored, unscored, student_total, teacher_total, score (student / teacher, NaN if unscored).
     """
-    rows = table.assign(ok=table["gap"].notna(), whole=False)
-    rows = pd.concat([rows, rows.assign(category="all", whole=True)])
-    rows[["student", "teacher"]] = rows[["student", "teacher"]].where(rows["ok"])
-    groups = rows.groupby(["whole", "category"], sort=False)  # a category may be named all
-    totals = groups.agg(
-        scored=("ok", "sum"), size=("ok", "size"), student_total=("student", "sum"), teacher_total=("teacher", "sum")
-    ).reset_index()
-    totals["category"] = totals["category"].replace("", "none")
-    totals["score"] = (totals["student_total"] / totals["teacher_total"]).where(totals["scored"] > 0)
-    totals["unscored"] = totals["size"] - totals["scored"]
-    return totals[["category", "scored", "unscored", "student_total", "teacher_total", "score"]]
+    decided = table["gap"].notna()
+    totals = {f"{role}_total": table[role].where(decided) for role in ("student", "teacher")}
+    rows = table[["category"]].assign(scored=decided, unscored=~decided, **totals)
+    rows = pd.concat([rows.assign(whole=False), rows.assign(category="all", whole=True)])
+    rows = rows.groupby(["whole", "category"], sort=False).sum().reset_index()  # a category may be named all
+    rows["category"] = rows["category"].replace("", "none")
+    rows["score"] = (rows["student_total"] / rows["teacher_total"]).where(rows["scored"] > 0)
+    return rows.drop(columns="whole")
 
 
 def harness(
@@ -173,10 +166,10 @@ def harness(
         raise LionkitError(f"lm-eval on {', '.join(map(str, tasks))}: {first_line(error)}") from None
     rows = []
     for task, values in (found or {"results": {}})["results"].items():  # only the first of several processes has any
+        counted = found["n-samples"].get(task, {}).get("effective")
         for name, value in values.items():
             metric, comma, kind = name.partition(",")
             if comma and not metric.endswith("_stderr"):
-                spread = values.get(f"{metric}_stderr,{kind}")
-                rows.append((task, metric, kind, value, spread, found["n-samples"].get(task, {}).get("effective")))
+                rows.append((task, metric, kind, value, values.get(f"{metric}_stderr,{kind}"), counted))
     table = pd.DataFrame(rows, columns=["task", "metric", "filter", "value", "stderr", "n"])
     return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("value", "stderr", "n")})

@@ -6,8 +6,10 @@ answers are worth imitating, so every other outcome is kept as what it is, with 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lionkit import prompts
 from lionkit.client import ChatClient, ChatRequest, Completion
@@ -32,10 +34,8 @@ def respond(
 
     An answer that is missing because the endpoint was out of reach is marked `missing`; every other outcome is final.
     """
-    requests = [
-        ChatRequest(prompts.teacher_messages(i.text), temperature=temperature, max_tokens=max_tokens)
-        for i in instructions
-    ]
+    settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
+    requests = [ChatRequest(prompts.teacher_messages(item.text), **settings) for item in instructions]
     completions = client.map(requests, progress=label)
     return [_response(i.id, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
 
@@ -67,14 +67,7 @@ class Useless:
 
 def useless(responses: Iterable[Response]) -> Useless:
     """How many of the whole answers decline, and how many of the others repeat one text. Spacing does not count."""
-    asked: dict[str, set[str]] = {}  # by text: the instructions that it answers
     answers = {r.instruction_id: " ".join(r.text.split()) for r in responses if r.status == "ok"}
-    for name, text in answers.items():
-        asked.setdefault(text, set()).add(name)
-    declining = sum(len(names) for text, names in asked.items() if declines(text))
-    repeated = sum(
-        len(names)
-        for text, names in asked.items()
-        if len(names) >= REPEATED and len(text.split()) >= SHORT and not declines(text)
-    )
-    return Useless(len(answers), declining, repeated)
+    declining = sum(map(declines, answers.values()))
+    times = Counter(text for text in answers.values() if len(text.split()) >= SHORT and not declines(text))
+    return Useless(len(answers), declining, sum(n for n in times.values() if n >= REPEATED))

@@ -128,15 +128,10 @@ def generate(
     at least one new instruction of each kind: then that is returned. Raises it with the cause "outage" when replies
     are missing because the endpoint was out of reach, and StageStopped for whatever stops the client.
     """
-    sides: list[_Side] = []
-    wanted: list[tuple[Kind, int, list[Instruction]]] = [
-        ("hard", hard_size, split.hard),
-        ("easy", easy_size, split.easy),
-    ]
-    for kind, size, seeds in wanted:
-        order = sorted(seeds, key=lambda s: s.id)
-        random.Random(f"{seed} {iteration} {kind}").shuffle(order)
-        sides.append(_Side(kind, size, order))
+    sides = [_Side("hard", hard_size, [*split.hard]), _Side("easy", easy_size, [*split.easy])]
+    for side in sides:
+        side.seeds.sort(key=lambda item: item.id)
+        random.Random(f"{seed} {iteration} {side.kind}").shuffle(side.seeds)
     index, known = NoveltyIndex(novelty), {item.text for item in (*cache, *avoid)}
     for item in (*cache, *avoid):
         index.add(item.text)
@@ -153,10 +148,9 @@ def generate(
                 candidates.append(candidate)
                 turn.side.take(candidate, turn.seed)
         if lost := [c for c in completions if c.cause == "outage"]:
-            problem = (
-                f"the endpoint left {len(lost)} of {len(turns)} calls to the generator unanswered ({lost[0].error})"
-            )
-            raise GenerationStopped(f"{problem}: run it again to ask only these", _made(sides, candidates), "outage")
+            problem = f"the endpoint left {len(lost)} of {len(turns)} calls to the generator unanswered"
+            problem += f" ({lost[0].error}): run it again to ask only these"
+            raise GenerationStopped(problem, _made(sides, candidates), "outage")
     return _made(sides, candidates)
 
 
@@ -222,8 +216,5 @@ _REMEDIES = {
     "cut": ("raise generator_max_tokens", "generator_max_tokens"),
 }
 """By the rule that rejected most candidates: what to do, and the setting that does it."""
-_OTHERWISE = (
-    "read the candidates' raw replies and change the generator or the seeds; "
-    "after the generator was mended under the same name, another generator_draw asks it anew",
-    "generator_draw",
-)
+_READ = "read the candidates' raw replies and change the generator or the seeds; "
+_OTHERWISE = (f"{_READ}after it was mended under the same name, another generator_draw asks it anew", "generator_draw")

@@ -6,6 +6,8 @@ area that grows with their count, so 70,000 verdicts take no longer than 700.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -75,9 +77,8 @@ def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Gap against length difference (teacher - student, characters), of a `pool_table` with responses."""
     ax = axes(ax, 5, 4)
     decided = table.dropna(subset="gap")
-    ax.hexbin(
-        trust.length_difference(decided), decided["gap"], gridsize=30, mincnt=1, cmap="Blues", bins="log", vmin=0.1
-    )
+    style: Any = {"gridsize": 30, "mincnt": 1, "cmap": "Blues", "bins": "log", "vmin": 0.1}
+    ax.hexbin(trust.length_difference(decided), decided["gap"], **style)
     ax.set(xlabel="teacher's length - student's length, characters", ylabel="gap")
     return _title(ax, "Does the longer answer win?", table)
 
@@ -95,7 +96,7 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
-    """Gaps of two referees (or runs) on the same instructions; the lines at tau part agreeing from differing labels."""
+    """Gaps of two referees (or runs) on the same instructions; lines at tau divide equal labels from different ones."""
     ax = axes(ax, 4.6, 4.6)
     both = trust.paired_gaps(table, other)
     same = (both["gap_x"] >= tau) == (both["gap_y"] >= tau)
@@ -116,9 +117,8 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
     ax.plot(at, percent["share"], color=INK, drawstyle="steps-mid")
     ax.fill_between(at, percent["low"], percent["high"], step="mid", color=INK, alpha=0.15, linewidth=0)
     for half in (len(moved) // 2 - 5, len(moved) // 2 + 5):
-        ax.plot(
-            at[half], percent["share"][half], "o", color=HARD, label=f"τ = {at[half]:g}: {percent['share'][half]:.1f} %"
-        )
+        share = percent["share"][half]
+        ax.plot(at[half], share, "o", color=HARD, label=f"τ = {at[half]:g}: {share:.1f} %")
     ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
     ax.set(xlabel="τ moved to", ylabel="pairs that change sides, %", ylim=(0, None))
     ax.legend(fontsize=8)
@@ -126,8 +126,8 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
 
 
 def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The shares of an `trust.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
-    rows = found[found["measure"].str.contains("undecided|flips|ties|sides")].iloc[::-1]
+    """The shares of a `referee.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
+    rows = found[found["measure"].astype(str).str.contains("undecided|flips|ties|sides")].iloc[::-1]
     ax = axes(ax, 6, 0.8 + 0.35 * len(rows))
     value, low, high = (100 * rows[name].to_numpy() for name in ("value", "low", "high"))
     ax.errorbar(value, rows["measure"], xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)

@@ -26,12 +26,8 @@ _INSTRUCTION_KEYS = ("instruction", "question", "prompt", "query", "turns", "tex
 _OUTPUT_KEYS = ("output", "response", "completion", "answer", "assist1")
 _CATEGORY_KEYS = ("category", "motivation_app")
 _ID_KEYS = ("id", "question_id")
-_NOT_INSTRUCTIONS = {
-    "answer_id": "answers",
-    "review_id": "reviews",
-    "teacher_first": "verdicts",
-    "seed_id": "candidates",
-}
+_OTHERS = {"answer_id": "answers", "review_id": "reviews", "teacher_first": "verdicts", "seed_id": "candidates"}
+"""Keys that instructions do not have, and the records that do."""
 _NO_INPUT = {"", "n/a", "none", "null", "nan", "noinput", "no input", "<noinput>", "<no input>"}
 _OWN_KEYS = {f.name for f in dataclasses.fields(Instruction)}
 
@@ -76,7 +72,7 @@ def _instructions(row: Any) -> Iterator[Instruction]:
     if set(row) == _OWN_KEYS:
         yield _own(row)
         return
-    kind = next((what for key, what in _NOT_INSTRUCTIONS.items() if key in row), None)
+    kind = next((what for key, what in _OTHERS.items() if key in row), None)
     key = next((k for k in _INSTRUCTION_KEYS if k in row), None)
     if kind or key is None:
         what = f"these are {kind}, not instructions" if kind else "no instruction"
@@ -90,14 +86,9 @@ def _instructions(row: Any) -> Iterator[Instruction]:
     for instance in instances:
         if not isinstance(instance, dict):
             raise ValueError(f"instances holds {_kind(instance)}, expected an object")
-        given = _first(instance, ("input",))
-        yield Instruction(
-            instruction,
-            "" if given.lower().rstrip(".") in _NO_INPUT else given,
-            _first(instance, _OUTPUT_KEYS, nullable=False),
-            id=_first(row, _ID_KEYS),
-            category=_first(row, _CATEGORY_KEYS),
-        )
+        given, output = _first(instance, ("input",)), _first(instance, _OUTPUT_KEYS, nullable=False)
+        given = "" if given.lower().rstrip(".") in _NO_INPUT else given
+        yield Instruction(instruction, given, output, _first(row, _ID_KEYS), category=_first(row, _CATEGORY_KEYS))
 
 
 def _own(row: dict[str, Any]) -> Instruction:
