@@ -19,9 +19,12 @@ from lionkit.referee import trust
 HARD, EASY, INK = COLOURS["hard"], COLOURS["easy"], "#444444"
 
 
-def _title(ax: Axes, text: str, table: pd.DataFrame) -> Axes:
+def _finish(ax: Axes, text: str, table: pd.DataFrame, **legend: Any) -> Axes:
+    """A legend where something has a label, and a title that counts the pairs."""
     undecided = int(table["gap"].isna().sum())
     ax.set_title(f"{text}\n{len(table) - undecided} pairs, {undecided} undecided", fontsize=10)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize=8, **legend)
     return ax
 
 
@@ -41,8 +44,7 @@ def score_scatter(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     ax.plot(line, line - tau, color=INK, linewidth=0.8, linestyle="--", label=f"gap = τ = {tau:g}")
     ax.fill_between(line, line - tau, line, color=INK, alpha=0.08, linewidth=0)
     ax.set(xlim=(0.5, 10.5), ylim=(0.5, 10.5), xlabel="teacher's score", ylabel="student's score", aspect="equal")
-    ax.legend(loc="lower left", fontsize=8)
-    return _title(ax, "Scores by role, mean of both orders", table)
+    return _finish(ax, "Scores by role, mean of both orders", table, loc="lower left")
 
 
 def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -56,8 +58,7 @@ def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     if len(gaps):
         ax.set_xlim(min(gaps.min(), 0) - 0.75, max(gaps.max(), tau) + 0.75)
     ax.set(xlabel="gap: teacher's score - student's score", ylabel="pairs")
-    ax.legend(fontsize=8)
-    return _title(ax, "How far the student is behind", table)
+    return _finish(ax, "How far the student is behind", table)
 
 
 def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -69,8 +70,7 @@ def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot([0, 1], means, marker="o", color=COLOURS[role], label=role)
     ax.set_xticks([0, 1], ["shown first", "shown second"])
     ax.set(xlim=(-0.3, 1.3), ylim=(0.7, 10.3), ylabel="mean score")
-    ax.legend(fontsize=8)
-    return _title(ax, f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points", table)
+    return _finish(ax, f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points", table)
 
 
 def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -80,7 +80,7 @@ def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     style: Any = {"gridsize": 30, "mincnt": 1, "cmap": "Blues", "bins": "log", "vmin": 0.1}
     ax.hexbin(trust.length_difference(decided), decided["gap"], **style)
     ax.set(xlabel="teacher's length - student's length, characters", ylabel="gap")
-    return _title(ax, "Does the longer answer win?", table)
+    return _finish(ax, "Does the longer answer win?", table)
 
 
 def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -91,8 +91,7 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
         ax.bar(np.arange(2, 21) / 2 + shift, counts, width=0.2, color=COLOURS[role], label=role)
     ax.set(xlabel="score", ylabel="times given")
-    ax.legend(fontsize=8)
-    return _title(ax, "Scores given", table)
+    return _finish(ax, "Scores given", table)
 
 
 def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -105,8 +104,8 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
     ax.axvline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.axhline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.set(xlabel="gap, first judgement", ylabel="gap, second judgement")
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # outside: its dots are no data
-    return _title(ax, "Do two judgements agree?", table)
+    outside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}  # the legend's dots are no data
+    return _finish(ax, "Do two judgements agree?", table, **outside)
 
 
 def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -121,8 +120,7 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
         ax.plot(at[half], share, "o", color=HARD, label=f"τ = {at[half]:g}: {share:.1f} %")
     ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
     ax.set(xlabel="τ moved to", ylabel="pairs that change sides, %", ylim=(0, None))
-    ax.legend(fontsize=8)
-    return _title(ax, "How much hangs on τ", table)
+    return _finish(ax, "How much hangs on τ", table)
 
 
 def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -152,4 +150,4 @@ def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.bar_label(bars, [f"{p:.1f}" for p in percent], padding=3, fontsize=8)
     ax.axvline(100, color=INK, linestyle="--", linewidth=1)
     ax.set(xlabel="student's total score / teacher's, %", xlim=(0, 1.15 * np.nanmax([*percent, 100])))
-    return _title(ax, "Relative score by category", table)
+    return _finish(ax, "Relative score by category", table)

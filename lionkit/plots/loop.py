@@ -5,9 +5,10 @@ Each takes a table or a list of numbers and returns the `Axes` it drew on.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import Any
+from itertools import count
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -76,10 +77,9 @@ def live_loss() -> Callable[..., None]:
 
     A saved notebook keeps the last drawing alone. Outside a notebook nothing is drawn.
     """
-    handle: Any = None
+    name, drawn = uuid.uuid4().hex, count()
 
     def draw(losses: Sequence[float], validation: Sequence[tuple[int, float]] = ()) -> None:
-        nonlocal handle
         if not in_kernel():
             return
         from IPython.display import Image, display
@@ -87,11 +87,7 @@ def live_loss() -> Callable[..., None]:
         figure, png = Figure(figsize=(6.0, 3.6), layout="constrained"), BytesIO()
         loss(losses, figure.subplots(), validation=validation)
         figure.savefig(png)
-        picture = Image(png.getvalue())
-        if handle is None:
-            handle = display(picture, display_id=True)
-        else:
-            handle.update(picture)
+        display(Image(png.getvalue()), display_id=name, update=next(drawn) > 0)
 
     return draw
 

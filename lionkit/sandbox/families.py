@@ -18,9 +18,7 @@ from importlib.resources import files
 from lionkit.records import Instruction
 
 _TEXT = tomllib.loads(files(__package__).joinpath("families.toml").read_text(encoding="utf-8"))
-_PAIRS = {
-    table: dict(pair.split("-") for pair in _TEXT[table].split()) for table in ("opposites", "capitals", "plurals")
-}
+_PAIRS = {name: dict(p.split("-") for p in _TEXT[name].split()) for name in ("opposites", "capitals", "plurals")}
 
 Draw = Callable[[random.Random, bool], str]
 Answer = Callable[[str], str]
@@ -67,9 +65,8 @@ def _keys(table: dict[str, str], size: int) -> Draw:
 def _sentence(rng: random.Random, rare: bool) -> str:
     who, did, where = (rng.choice(_TEXT[part].split()) for part in ("people", "verbs", "places"))
     things = _plural(rng.choice(_vocabulary(rare, "tool", "fruit")))
-    return (
-        f"{who} {did} {rng.randint(3, 99)} {things} for the {rng.choice(_vocabulary(rare, 'animal'))} near the {where}"
-    )
+    number, animal = rng.randint(3, 99), rng.choice(_vocabulary(rare, "animal"))
+    return f"{who} {did} {number} {things} for the {animal} near the {where}"
 
 
 def _three_and_one(rng: random.Random, rare: bool) -> str:

@@ -82,15 +82,12 @@ def test_validation_loss_stands_at_the_ends_of_the_epochs() -> None:
 
 
 def test_the_live_plot_is_one_picture_that_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[tuple[str, bytes]] = []
+    shown: list[tuple[bool, bytes]] = []
+    names: set[str] = set()
 
-    class Handle:
-        def update(self, picture: Any) -> None:
-            shown.append(("update", picture.data))
-
-    def display(picture: Any, display_id: bool) -> Handle:
-        shown.append(("display", picture.data))
-        return Handle()
+    def display(picture: Any, *, display_id: str, update: bool) -> None:
+        shown.append((update, picture.data))
+        names.add(display_id)
 
     draw = plots.live_loss()
     monkeypatch.setattr("IPython.display.display", display)
@@ -100,7 +97,8 @@ def test_the_live_plot_is_one_picture_that_is_redrawn(monkeypatch: pytest.Monkey
     draw([3.0])
     draw([3.0, 2.0], [(2, 2.5)])
     draw([3.0, 2.0], [(2, 2.5)])
-    assert [kind for kind, _ in shown] == ["display", "update", "update"]
+    assert [update for update, _ in shown] == [False, True, True]
+    assert len(names) == 1
     assert shown[0][1] != shown[1][1] == shown[2][1]
     assert shown[0][1].startswith(b"\x89PNG")
     assert plt.get_fignums() == []
