@@ -1,4 +1,4 @@
-"""How good the student is next to the teacher: relative score, wins, categories, interval (paper section 4.3).
+"""How good the student is next to the teacher: relative score, wins, categories, intervals (paper section 4.3).
 
 Every figure pairs both scores of the same items: a verdict with an unscored order counts as unscored and enters
 no sum. Nothing scored gives NaN, never 0. `harness` is a bridge to the public benchmarks of lm-evaluation-harness.
@@ -50,12 +50,8 @@ def relative_score(verdicts: Iterable[Verdict]) -> RelativeScore:
     """Student's total score over the teacher's, as in the paper's tables (94.74 % and so on)."""
     verdicts = list(verdicts)
     scored = [v for v in verdicts if v.scored]
-    return RelativeScore(
-        sum(v.student_score for v in scored),
-        sum(v.teacher_score for v in scored),
-        len(scored),
-        len(verdicts) - len(scored),
-    )
+    student, teacher = sum(v.student_score for v in scored), sum(v.teacher_score for v in scored)
+    return RelativeScore(student, teacher, len(scored), len(verdicts) - len(scored))
 
 
 def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
@@ -65,18 +61,58 @@ def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
     return WinTieLose(*(int(c) for c in counts))
 
 
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much better the second of two students is, on the instructions scored for both."""
+
+    difference: float
+    """Relative score of the second minus that of the first, in shares of 1; NaN where n is 0."""
+    low: float
+    high: float
+    """95 % interval."""
+    n: int
+    """Instructions scored for both."""
+
+
 def relative_interval(verdicts: Iterable[Verdict], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the relative score: instructions redrawn with replacement `draws` times.
 
     (NaN, NaN) when nothing was scored. It covers the choice of instructions, not the judge's own noise.
     """
     scores = np.array([(v.student_score, v.teacher_score) for v in verdicts if v.scored], dtype=float)
-    if not len(scores) or not scores[:, 1].any():
-        return float("nan"), float("nan")
+    return _bootstrap(scores.reshape(-1, 2), draws, seed)[1:]
+
+
+def paired_difference(
+    first: Iterable[Verdict], second: Iterable[Verdict], draws: int = 2000, seed: int = 0
+) -> PairedDifference:
+    """The second student's relative score minus the first's, over the instructions scored for both.
+
+    The interval is a 95 % percentile bootstrap that redraws instructions, the same for both students, so that what
+    makes an instruction hard for both cancels. Of several verdicts on an instruction the last counts.
+    """
+    one, two = ({v.instruction_id: v for v in verdicts if v.scored} for verdicts in (first, second))
+    pairs = [(two[i], one[i]) for i in one if i in two]
+    scores = np.array([[s for v in pair for s in (v.student_score, v.teacher_score)] for pair in pairs], dtype=float)
+    return PairedDifference(*_bootstrap(scores.reshape(-1, 4), draws, seed), n=len(pairs))
+
+
+def _bootstrap(scores: np.ndarray, draws: int, seed: int) -> tuple[float, float, float]:
+    """(value, low, high) of the relative score, or of the first minus the second, with its 95 % interval.
+
+    `scores`: a row an instruction, columns student's and teacher's score, for one or for two students.
+    """
+
+    def relative(totals: np.ndarray) -> np.ndarray:
+        ratios = totals[:, 0::2] / totals[:, 1::2]
+        return ratios[:, 0] - ratios[:, 1:].sum(axis=1)
+
+    if not len(scores) or not scores[:, 1::2].any(axis=0).all():
+        return float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     totals = np.array([scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws)])
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
-    return float(low), float(high)
+    low, high = np.quantile(relative(totals), [0.025, 0.975])
+    return float(relative(scores.sum(axis=0, keepdims=True))[0]), float(low), float(high)
 
 
 def exact_match(teacher: Iterable[Response], student: Iterable[Response]) -> float:
@@ -94,17 +130,14 @@ def relative_by_category(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: category, scored, unscored, student_total, teacher_total, score (student / teacher, NaN if unscored).
     """
-    rows = table.assign(ok=table["gap"].notna(), whole=False)
-    rows = pd.concat([rows, rows.assign(category="all", whole=True)])
-    rows[["student", "teacher"]] = rows[["student", "teacher"]].where(rows["ok"])
-    groups = rows.groupby(["whole", "category"], sort=False)  # a category may be named all
-    totals = groups.agg(
-        scored=("ok", "sum"), size=("ok", "size"), student_total=("student", "sum"), teacher_total=("teacher", "sum")
-    ).reset_index()
-    totals["category"] = totals["category"].replace("", "none")
-    totals["score"] = (totals["student_total"] / totals["teacher_total"]).where(totals["scored"] > 0)
-    totals["unscored"] = totals["size"] - totals["scored"]
-    return totals[["category", "scored", "unscored", "student_total", "teacher_total", "score"]]
+    decided = table["gap"].notna()
+    totals = {f"{role}_total": table[role].where(decided) for role in ("student", "teacher")}
+    rows = table[["category"]].assign(scored=decided, unscored=~decided, **totals)
+    rows = pd.concat([rows.assign(whole=False), rows.assign(category="all", whole=True)])
+    rows = rows.groupby(["whole", "category"], sort=False).sum().reset_index()  # a category may be named all
+    rows["category"] = rows["category"].replace("", "none")
+    rows["score"] = (rows["student_total"] / rows["teacher_total"]).where(rows["scored"] > 0)
+    return rows.drop(columns="whole")
 
 
 def harness(
@@ -133,10 +166,10 @@ def harness(
         raise LionkitError(f"lm-eval on {', '.join(map(str, tasks))}: {first_line(error)}") from None
     rows = []
     for task, values in (found or {"results": {}})["results"].items():  # only the first of several processes has any
+        counted = found["n-samples"].get(task, {}).get("effective")
         for name, value in values.items():
             metric, comma, kind = name.partition(",")
             if comma and not metric.endswith("_stderr"):
-                spread = values.get(f"{metric}_stderr,{kind}")
-                rows.append((task, metric, kind, value, spread, found["n-samples"].get(task, {}).get("effective")))
+                rows.append((task, metric, kind, value, values.get(f"{metric}_stderr,{kind}"), counted))
     table = pd.DataFrame(rows, columns=["task", "metric", "filter", "value", "stderr", "n"])
     return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("value", "stderr", "n")})

@@ -1,4 +1,4 @@
-"""Run the ordered notebooks headlessly, with visible progress, and keep what they showed.
+"""Run the ordered notebooks without a browser, with visible progress, and keep what they showed.
 
 Each notebook runs in its own kernel, in order, on the run that the environment names; the executed copy and its
 HTML page go to `<run>/notebooks/`. Progress lines and printed text of the running cell are shown as they
@@ -45,26 +45,22 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     started = time.monotonic()
     print(f"── {title or path.stem}", flush=True)
     # The kernel is this interpreter's own, whatever kernels the user has installed elsewhere.
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(
-        [str(Path(sys.prefix, "share", "jupyter")), os.environ.get("JUPYTER_PATH", "")]
-    )
-    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False,
-                    extra_arguments=["--log-level=ERROR"],  # or each kernel warns that its loopback is not encrypted
-                    resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
+    own = str(Path(sys.prefix, "share", "jupyter"))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([own, os.environ.get("JUPYTER_PATH", "")])
+    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False)
+    client.extra_arguments = ["--log-level=ERROR"]  # or each kernel warns that its loopback is not encrypted
+    client.resources = {"metadata": {"path": str(path.parent)}}
     problem = ""
     try:
         client.execute()
     except CellExecutionError as error:
         problem = ANSI.sub("", f"{error.ename}: {error.evalue}").splitlines()[0]
     except (DeadKernelError, AssertionError):
-        if client.km is None:  # after Ctrl-C nbclient gives the kernel up, and stumbles over that
+        problem = "the kernel died (out of memory?)"
+        if client.km is None:  # after Ctrl-C nbclient drops the kernel and then fails for want of it
             problem = "interrupted; run it again to go on from here"
-        else:
-            problem = "the kernel died (out of memory?)"
     finally:
         client.end_line()
-        notebook.metadata.pop("widgets", None)
-        strip_widgets(notebook)
         write_text(out / path.name, nbformat.writes(notebook) + "\n")
     if problem:
         raise LionkitError(f"{path.name} stopped: {problem} (its outputs are in {shown(out / path.name)})")
@@ -87,18 +83,10 @@ def to_html(notebook: Any, title: str) -> str:
     return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', page)  # from page to page
 
 
-def strip_widgets(notebook: Any) -> None:
-    """Take live widgets out of the outputs, in place; their text stays (a saved page has no kernel behind it)."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if WIDGET_MIME in output.get("data", {}):
-                del output["data"][WIDGET_MIME]
-
-
 def clean(notebook: Any) -> None:
     """Make an executed notebook fit to be committed, in place: nothing that changes from run to run."""
-    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                         "language_info": {"name": "python"}}  # fmt: skip
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index:02d}"
         cell.metadata = {}
@@ -111,20 +99,20 @@ def clean(notebook: Any) -> None:
 
 
 class _Relay(NotebookClient):
-    """Shows what the running cell prints and its progress lines; everything else is nbclient's."""
+    """Shows what the running cell prints and its progress lines, and keeps no live widget; all else is nbclient's."""
 
     _shown_at = 0.0
     _open = False
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         kind, content = msg["msg_type"], msg["content"]
+        data = content.get("data", {})
         if kind == "stream":
             self.end_line()
             print("".join(f"   {line}\n" for line in content["text"].splitlines() if line.strip()), end="", flush=True)
-        elif kind in ("display_data", "update_display_data"):
-            text = content["data"].get("text/plain", "")
-            if "\n" not in text and len(content["data"]) == 1:
-                self._progress(text)
+        elif kind.endswith("display_data") and data.keys() == {"text/plain"} and "\n" not in data["text/plain"]:
+            self._progress(data["text/plain"])
+        data.pop(WIDGET_MIME, None)  # a saved page has no kernel behind its widgets; their text stays
         return super().process_message(msg, cell, cell_index)
 
     def _progress(self, text: str) -> None:

@@ -1,21 +1,23 @@
-"""One progress bar for everything that takes over two seconds, right in all three places it is seen.
+"""One progress bar for everything that takes over two seconds, right in all three places where it is seen.
 
-In a terminal it is tqdm. In a notebook it is one line of text that is rewritten in place and ends as a
-short summary without timings, so a saved notebook stays small and the same from run to run. Where output
-goes to a file, a line is printed every `LOG_SECONDS`, so that logs are not flooded.
+In a terminal it is one line that is rewritten in place. So it is in a notebook, where it ends as a short summary
+without timings: a saved notebook stays small and the same from run to run. Where output goes to a file, a line is
+printed every `LOG_SECONDS`, so that logs are not flooded. tqdm draws the line.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from types import TracebackType
+import uuid
 from typing import Any
 
 from tqdm import tqdm
 
 LOG_SECONDS = 10.0
 NOTEBOOK_SECONDS = 0.5
+_STYLE = {"ascii": "·█", "bar_format": "{desc} [{bar:20}] {n_fmt}/{total_fmt} {unit} · {remaining} left{postfix}"}
 
 
 class Progress:
@@ -26,59 +28,45 @@ class Progress:
 
     def __init__(self, total: int, label: str, unit: str = "", *, shown: bool = True) -> None:
         self.total, self.label, self.unit, self.shown = total, label, unit, shown
-        self.done = 0
-        self.notes: dict[str, Any] = {}
+        self.done, self.notes = 0, dict[str, Any]()
         self._started = self._drawn = time.monotonic()
-        self._tqdm: tqdm[Any] | None = None
-        self._handle: Any = None
+        self._in_place, self._display_id = in_kernel() or sys.stderr.isatty(), ""
 
     def __enter__(self) -> Progress:
-        if not self.shown:
-            return self
-        if in_kernel():
-            from IPython.display import display
-
-            self._handle = display({"text/plain": self._line()}, raw=True, display_id=True)
-        elif sys.stderr.isatty():
-            self._tqdm = tqdm(total=self.total, desc=self.label, unit=f" {self.unit}", dynamic_ncols=True)
+        if self._in_place:
+            self._show(self._line())
         return self
 
     def update(self, steps: int = 1, **notes: Any) -> None:
         self.done += steps
-        self.notes.update(notes)
-        if not self.shown:
-            return
-        now = time.monotonic()
-        if self._tqdm is not None:
-            self._tqdm.set_postfix(self.notes, refresh=False)
-            self._tqdm.update(steps)
-        elif self._handle is not None:
-            if now - self._drawn >= NOTEBOOK_SECONDS:
-                self._drawn = now
-                self._handle.update({"text/plain": self._line()}, raw=True)
-        elif now - self._drawn >= LOG_SECONDS:
-            self._drawn = now
-            print(self._line(), file=sys.stderr, flush=True)
+        self.notes |= notes
+        if time.monotonic() - self._drawn >= (NOTEBOOK_SECONDS if self._in_place else LOG_SECONDS):
+            self._show(self._line())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._tqdm is not None:
-            self._tqdm.close()
-        elif self._handle is not None:
-            self._handle.update({"text/plain": self._summary()}, raw=True)
+    def __exit__(self, *error: object) -> None:
+        if in_kernel():
+            self._show(f"{self.label}: {self.done} of {self.total} {self.unit}".rstrip())
+        elif self._in_place:
+            self._show(self._line() + "\n")
 
     def _line(self) -> str:
-        seconds = time.monotonic() - self._started
-        share = self.done / self.total if self.total else 1.0
-        filled = int(20 * min(share, 1.0))
-        line = f"{self.label} [{'█' * filled}{'·' * (20 - filled)}] {self.done}/{self.total} {self.unit}"
-        if self.done and self.done < self.total:
-            line += f" · {seconds / self.done * (self.total - self.done):.0f} s left"
-        return line + "".join(f" · {key} {value}" for key, value in self.notes.items())
+        words = {
+            "prefix": self.label,
+            "unit": self.unit,
+            "postfix": " · ".join(f"{k} {v}" for k, v in self.notes.items()),
+        }
+        columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+        return tqdm.format_meter(self.done, self.total, time.monotonic() - self._started, columns, **words, **_STYLE)
 
-    def _summary(self) -> str:
-        return f"{self.label}: {self.done} of {self.total} {self.unit}".rstrip()
+    def _show(self, text: str) -> None:
+        self._drawn = time.monotonic()
+        if self.shown and in_kernel():
+            from IPython.display import display
+
+            again, self._display_id = bool(self._display_id), self._display_id or uuid.uuid4().hex
+            display({"text/plain": text}, raw=True, display_id=self._display_id, update=again)
+        elif self.shown:
+            print(f"\r\x1b[K{text}" if self._in_place else f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
 def in_kernel() -> bool:

@@ -6,11 +6,20 @@ answers are worth imitating, so every other outcome is kept as what it is, with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from lionkit import prompts
-from lionkit.client import ChatClient, ChatRequest
+from lionkit.client import ChatClient, ChatRequest, Completion
+from lionkit.generator.filters import declines
 from lionkit.records import Instruction, Response
+
+REPEATED = 3
+"""Instructions that get the same text before it counts as an answer to none of them."""
+SHORT = 5
+"""Words below which a text may well be the right answer to several instructions."""
 
 
 def respond(
@@ -21,13 +30,44 @@ def respond(
     max_tokens: int = 1024,
     label: str = "teacher",
 ) -> list[Response]:
-    """The teacher's answers, in order; paper section 4.2: temperature 0.7. Raises StageStopped as the client does."""
-    requests = [
-        ChatRequest(prompts.teacher_messages(i.text), temperature=temperature, max_tokens=max_tokens)
-        for i in instructions
-    ]
+    """The teacher's answers, in order; paper section 4.2: temperature 0.7. Raises StageStopped as the client does.
+
+    An answer that is missing because the endpoint was out of reach is marked `missing`; every other outcome is final.
+    """
+    settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
+    requests = [ChatRequest(prompts.teacher_messages(item.text), **settings) for item in instructions]
     completions = client.map(requests, progress=label)
-    return [
-        Response(i.id, c.text, c.status, c.error or "", c.model, c.call_id)
-        for i, c in zip(instructions, completions, strict=True)
-    ]
+    return [_response(i.id, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
+
+
+def _response(instruction_id: str, reply: Completion, max_tokens: int) -> Response:
+    reason, missing = reply.error or "", reply.cause == "outage"
+    if reply.status == "truncated":
+        reason = f"{reason.partition(':')[0] or 'cut'}: raise teacher_max_tokens above {max_tokens}"
+    status = "failed" if missing else reply.status
+    return Response(instruction_id, reply.text, status, reason, reply.model, reply.call_id, missing)
+
+
+@dataclass(frozen=True)
+class Useless:
+    """Answers that came whole and teach nothing: how many, of how many."""
+
+    answers: int
+    """Whole answers, the useful ones included."""
+    declining: int
+    """Those in which the teacher declines ("I can't ...")."""
+    repeated: int
+    """Others with a text of `SHORT` words or more that answers `REPEATED` or more different instructions."""
+
+    @property
+    def share(self) -> float:
+        """Declining and repeated answers among all whole ones, in [0, 1]; NaN where there are none."""
+        return (self.declining + self.repeated) / self.answers if self.answers else float("nan")
+
+
+def useless(responses: Iterable[Response]) -> Useless:
+    """How many of the whole answers decline, and how many of the others repeat one text. Spacing does not count."""
+    answers = {r.instruction_id: " ".join(r.text.split()) for r in responses if r.status == "ok"}
+    declining = sum(map(declines, answers.values()))
+    times = Counter(text for text in answers.values() if len(text.split()) >= SHORT and not declines(text))
+    return Useless(len(answers), declining, sum(n for n in times.values() if n >= REPEATED))

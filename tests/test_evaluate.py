@@ -19,6 +19,7 @@ from lionkit.evaluate import (
     WinTieLose,
     exact_match,
     harness,
+    paired_difference,
     relative_by_category,
     relative_interval,
     relative_score,
@@ -94,6 +95,46 @@ def test_interval_holds_the_score_repeats_itself_and_shrinks() -> None:
     narrow = relative_interval(many, draws=500)
     assert narrow[1] - narrow[0] < (high - low) / 5
     assert relative_interval([verdict("a", (8, 4))] * 5) == (0.5, 0.5)
+
+
+def test_the_paired_difference_is_over_what_both_were_scored_on() -> None:
+    first = [verdict("a", (8, 4)), verdict("b", (10, 5)), verdict("c", (9, 1)), verdict("d", None)]
+    second = [
+        verdict("b", (10, 9)),
+        verdict("a", (8, 6)),
+        verdict("c", None),
+        verdict("d", (8, 8)),
+        verdict("e", (9, 9)),
+    ]
+    found = paired_difference(first, second)
+    assert found.n == 2
+    assert found.difference == pytest.approx(15 / 18 - 9 / 18)
+    assert (found.low, found.high) == pytest.approx((2 / 8, 4 / 10))  # one of the two redrawn twice
+    back = paired_difference(second, first)
+    assert (back.difference, back.low, back.high) == pytest.approx((-found.difference, -found.high, -found.low))
+
+
+def test_the_paired_interval_is_narrow_where_both_vary_alike() -> None:
+    first = [verdict(str(i), (9, 1 + i % 8)) for i in range(80)]
+    second = [verdict(str(i), (9, 2 + i % 8)) for i in range(80)]  # one point more on each
+    found = paired_difference(first, second)
+    assert (found.difference, found.low, found.high) == pytest.approx((1 / 9, 1 / 9, 1 / 9))
+    assert found == paired_difference(iter(first), iter(second))
+    alone = relative_interval(second)
+    assert alone[1] - alone[0] > 0.05
+    mixed = [verdict(str(i), (9, 2 + (i * 5) % 8)) for i in range(80)]
+    wide, other = paired_difference(first, mixed), paired_difference(first, mixed, seed=1)
+    assert wide.low < wide.difference < wide.high
+    assert (wide.low, wide.high) != (other.low, other.high)
+    assert paired_difference(first, first).difference == 0
+
+
+def test_nothing_in_both_is_nan_and_counts_none() -> None:
+    for first, second in (([], []), ([verdict("a", (9, 8))], [verdict("b", (9, 8))]), ([verdict("a", None)], FOUR)):
+        found = paired_difference(first, second)
+        assert found.n == 0
+        assert all(math.isnan(x) for x in (found.difference, found.low, found.high))
+    assert math.isnan(paired_difference([verdict("a", (0, 0))], FOUR).difference)
 
 
 def test_categories_in_order_with_all_last() -> None:

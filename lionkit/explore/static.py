@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
+from string import Template
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,26 +31,8 @@ SYMBOLS = {"hard": "▲", "easy": "●", "undecided": "?"}
 """Each label's shape, so that no colour carries meaning alone."""
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (tab and newline excepted), bidi embeddings and overrides, lone surrogates."""
-STYLE = f"""<style>
-.lk.lk {{ --ink: var(--jp-ui-font-color1, #222); --line: var(--jp-border-color1, #bbb); color: var(--ink);
-  --mono: 12px/1.6 var(--jp-code-font-family, monospace);
-  h4 {{ margin: 12px 0 2px; font-size: 13px; font-weight: 600; }} table {{ font-size: 12px; border: 0; }}
-  small {{ color: var(--jp-ui-font-color2, #666); font-size: 12px; }}
-  :is(th, td) {{ padding: 3px 14px 3px 0; vertical-align: top; }}
-  pre {{ font: var(--mono); background: var(--jp-layout-color2, #f3f3f3); color: var(--ink); border-radius: 4px;
-    padding: 8px 12px; margin: 4px 0; max-height: 26em; overflow: auto; overflow-wrap: anywhere; word-break: normal; }}
-  .row {{ display: flex; flex-wrap: wrap; gap: 4px 20px; }} .row > div {{ flex: 1 1 300px; min-width: 0; }}
-  .card {{ border-left: 6px dotted var(--line); padding: 1px 12px; }} .row > .card {{ flex-basis: 140px; }}
-  .card.hard {{ border-left: 6px solid {HARD}; }} .card.easy {{ border-left: 6px solid {EASY}; }}
-  .card b {{ font-size: 21px; margin-right: 4px; }} .error {{ border: 2px solid {HARD}; padding: 6px 10px; }}
-  .widget-html-content {{ line-height: 1.45; height: auto; }}
-  .widget-label {{ width: auto; text-align: left; font-weight: 600; }}
-  .stacked {{ flex-direction: column; align-items: stretch; height: auto; }}
-  .stacked :is(select, input) {{ flex: none; width: 100%; min-height: 28px; }}
-  select[size] {{ font: var(--mono); height: auto; }}
-  option {{ padding: 1px 4px; overflow: hidden; text-overflow: ellipsis; }}
-  :focus-visible {{ outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 1px; }} }}
-</style>"""
+_SHEET = Template(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
+STYLE = f"<style>\n{_SHEET.substitute(hard=HARD, easy=EASY)}</style>"
 
 
 @dataclass(frozen=True, repr=False)

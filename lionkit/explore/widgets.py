@@ -70,10 +70,8 @@ def tau_explorer(instructions: Pool, verdicts: Verdicts, tau: float = 1.0) -> Ex
 
 
 def _counts(gaps: np.ndarray, tau: float) -> str:
-    cards = "".join(
-        f"<div class='card {label}'><b>{n:,}</b> {SYMBOLS[label]} {label}</div>"
-        for label, n in count_labels(gaps, tau).items()
-    )
+    card = "<div class='card {0}'><b>{1:,}</b> {2} {0}</div>".format
+    cards = "".join(card(label, n, SYMBOLS[label]) for label, n in count_labels(gaps, tau).items())
     note = f"<small>of {len(gaps):,} instructions in the cache pool at τ = {tau:g}</small>"
     return f"<div class='counts' role='status' aria-atomic='true'><div class='row'>{cards}</div>{note}</div>"
 
@@ -100,9 +98,8 @@ def _moved(instructions: Pool, gaps: np.ndarray, start: float, now: float) -> st
     if not len(found):
         return f"<h4>No instruction changes sides {between}</h4>"
     nearest = found[np.argsort(np.abs(gaps[found] - start), kind="stable")][:PAGE]
-    rows = "".join(
-        f"<tr><td>{gaps[i]:+.3g}<td>{escape(static.one_line(instructions[i].text, 110))}</tr>" for i in nearest
-    )
+    texts = (escape(static.one_line(instructions[i].text, 110)) for i in nearest)
+    rows = "".join(f"<tr><td>{gap:+.3g}<td>{text}</tr>" for gap, text in zip(gaps[nearest], texts))
     more = f"<small>and {len(found) - PAGE:,} more</small>" if len(found) > PAGE else ""
     way = "from hard to easy" if now > start else "from easy to hard"
     return f"<h4>{len(found):,} move {way} {between}</h4><table>{rows}</table>{more}"

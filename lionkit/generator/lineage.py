@@ -1,7 +1,7 @@
 """What the generator proposed and where instructions come from, as tables: pure functions on records.
 
-`candidate_table` has every candidate with its fate; `ancestors` goes from an instruction back to its root,
-`descendants` forward, over all iterations of a cache pool; `category_table` counts the pool as it grew.
+`candidate_table` has every candidate and whether it was accepted; `ancestors` goes from an instruction back to its
+root, `descendants` forward, over all iterations of a cache pool; `category_table` counts the pool as it grew.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ def candidate_table(candidates: Iterable[Candidate], seeds: Iterable[Instruction
     `seed_similarity`, the ROUGE-L F1 of the candidate to it, in [0, 1] (NaN where text or seed is missing).
     """
     texts = {item.id: item.text for item in seeds}
-    rows = []
-    for c in candidates:
-        seed = texts.get(c.seed_id, "")
-        rows.append((*dataclasses.astuple(c), seed, rouge_l(c.text, seed) if c.text and seed else float("nan")))
-    columns = [*(f.name for f in dataclasses.fields(Candidate)), "seed", "seed_similarity"]
-    table = pd.DataFrame(rows, columns=columns, dtype=object)  # pandas' own str cannot hold a lone surrogate
+    columns = [f.name for f in dataclasses.fields(Candidate)]  # pandas' own str cannot hold a lone surrogate
+    table = pd.DataFrame(map(dataclasses.astuple, candidates), columns=columns, dtype=object)
+    table["seed"] = pd.Series([texts.get(id, "") for id in table["seed_id"]], dtype=object)
+    pairs = zip(table["text"], table["seed"])
+    table["seed_similarity"] = [rouge_l(text, seed) if text and seed else float("nan") for text, seed in pairs]
     numbers = {"similarity": "float64", "seed_similarity": "float64", "iteration": "int64", "attempt": "int64"}
     return table.astype(numbers)
 
@@ -46,16 +45,14 @@ def ancestors(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
 def descendants(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
     """All that was generated from the instruction, nearest first; columns of `ancestors`, generation 1 is a child."""
     _find(id, {item.id: item for item in pool})
-    children: dict[str, list[Instruction]] = {}
-    for item in pool:
-        children.setdefault(item.parent, []).append(item)
     found: list[tuple[int, Instruction]] = []
-    generation, parents, seen = 1, [id], {id}
+    generation, parents, seen = 0, {id}, {id}
     while parents:
-        young = [child for parent in parents for child in children.get(parent, []) if child.id not in seen]
-        seen |= {child.id for child in young}
-        found += [(generation, child) for child in young]
-        generation, parents = generation + 1, [child.id for child in young]
+        generation += 1
+        children = [item for item in pool if item.parent in parents and item.id not in seen]
+        found += [(generation, child) for child in children]
+        parents = {child.id for child in children}
+        seen |= parents
     return _family(found)
 
 

@@ -1,9 +1,9 @@
 """The generation stage: hard instructions seed new hard ones, easy ones new easy ones, 1:1 (paper section 3.3).
 
-Seeds are asked in rounds, each seed once before any is asked again, until both counts are met. Every reply ends
-as one `Candidate` of the ledger, accepted or with the rule that rejected it. The stage never runs on in vain: it
-stops with `GenerationStopped`, which says what it has and why, and carries the ledger. Calls are in the client's
-store, so that asking again is free. Same inputs and replies give the same result, whatever the order of the seeds.
+Seeds are asked in rounds, each seed once before any is asked again, until both counts are met. Every reply becomes one
+`Candidate`, accepted or with the rule that rejected it. Where a count cannot be met the stage stops with
+`GenerationStopped`, which says what there is and why there is no more, and carries all candidates. Calls are in the
+client's store, so asking again is free. Same inputs and replies give the same result, in whatever order the seeds come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from lionkit.client import ChatClient, ChatRequest, Completion
@@ -26,75 +26,81 @@ from lionkit.records import Candidate, Instruction, content_id
 
 Kind = Literal["hard", "easy"]
 PROBE = 64
-"""Calls of the first round, at most, and of a fruitless row: a generator that only refuses costs this much."""
+"""Most calls of the first round for one kind; and rejected candidates in a row after which a kind is given up."""
+ATTEMPTS = 6
+"""Most calls for each wanted instruction."""
 
 
 class Generation(NamedTuple):
-    """What the stage made: the new instructions, hard before easy, and the ledger in the order of the calls."""
+    """What the stage made: the new instructions, hard before easy, and all candidates in the order of the calls."""
 
     instructions: list[Instruction]
     candidates: list[Candidate]
 
 
 class GenerationStopped(StageStopped):
-    """The counts cannot be met; `generation` holds what there is, ledger included."""
+    """The counts are not met; `generation` holds what there is. `cause` is "outage" where replies are missing."""
 
-    def __init__(self, message: str, generation: Generation) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, generation: Generation, cause: str = "", *, setting: str = "") -> None:
+        super().__init__(message, cause, setting=setting)
         self.generation = generation
 
 
+class _Turn(NamedTuple):
+    """One call to make: from which seed, and how often that seed was asked before."""
+
+    side: _Side
+    seed: Instruction
+    attempt: int
+
+
 @dataclass
-class _Line:
-    """One kind's production: its seeds in the order of their turns, and what has come of them."""
+class _Side:
+    """The new instructions of one kind: how many are wanted, from which seeds, and what came of the calls so far."""
 
     kind: Kind
     size: int
     seeds: list[Instruction]
-    children: int
-    attempts: int
     made: list[Instruction] = field(default_factory=list)
-    rules: Counter[str] = field(default_factory=Counter)
-    born: Counter[str] = field(default_factory=Counter)  # by seed: children accepted
-    asked: Counter[str] = field(default_factory=Counter)  # by seed: calls made
-    barren: int = 0  # calls since the last one accepted
+    calls: Counter[str] = field(default_factory=Counter)  # by id of the seed
+    rules: Counter[str] = field(default_factory=Counter)  # rejected candidates by rule
+    rejected_in_a_row: int = 0
 
     @property
     def missing(self) -> int:
         return self.size - len(self.made)
 
-    def turns(self) -> list[Instruction]:
-        """The seeds to ask next, those asked least first, as many as acceptance so far makes needful; none: stuck."""
-        calls = self.asked.total()
-        if self.barren >= PROBE or not self.missing:
+    def next_turns(self) -> list[_Turn]:
+        """The calls of the next round, seeds asked least first; none where the count is met or cannot be met.
+
+        The round is as long as it must be if the same share of candidates is accepted as so far. A seed is asked
+        again only after all others, and has at most twice its even share of the new instructions.
+        """
+        calls, children = self.calls.total(), Counter(item.parent for item in self.made)
+        if self.rejected_in_a_row >= PROBE or not self.missing:
             return []
-        rate = max(len(self.made) / calls, 1 / self.attempts) if calls else 1.0
-        count = min(math.ceil(self.missing / rate), self.attempts * self.size - calls)
-        room = {s.id: self.children - self.born[s.id] for s in self.seeds}
-        order = sorted(self.seeds, key=lambda s: self.asked[s.id])
-        laps = ([s for s in order if lap < room[s.id]] for lap in range(self.children))
-        return list(islice(chain.from_iterable(laps), count if calls else min(count, PROBE)))
+        accepted = max(len(self.made) / calls, 1 / ATTEMPTS) if calls else 1.0
+        count = min(math.ceil(self.missing / accepted), ATTEMPTS * self.size - calls)
+        most = 2 * math.ceil(self.size / max(1, len(self.seeds)))
+        order = sorted(self.seeds, key=lambda seed: self.calls[seed.id])
+        turns = (_Turn(self, s, self.calls[s.id] + n) for n in range(most) for s in order if children[s.id] + n < most)
+        return list(islice(turns, count if calls else min(count, PROBE)))
 
-    def next_attempt(self, seed: Instruction) -> int:
-        """How often this seed has been asked before, and count this time."""
-        self.asked[seed.id] += 1
-        return self.asked[seed.id] - 1
-
-    def enter(self, candidate: Candidate, seed: Instruction) -> None:
-        """Book one candidate; an accepted one becomes an instruction that inherits its seed's category."""
-        self.barren = 0 if candidate.status == "accepted" else self.barren + 1
+    def take(self, candidate: Candidate, seed: Instruction) -> None:
+        """Count the candidate; an accepted one becomes an instruction that inherits its seed's category."""
+        self.calls[seed.id] += 1
         if candidate.status == "rejected":
+            self.rejected_in_a_row += 1
             self.rules[candidate.rule] += 1
             return
-        self.born[seed.id] += 1
+        self.rejected_in_a_row = 0
         child = Instruction(candidate.text, source=self.kind, category=seed.category, parent=seed.id)
         self.made.append(replace(child, iteration=candidate.iteration))
 
     def __str__(self) -> str:
         worst = ", ".join(f"{rule} {n}" for rule, n in self.rules.most_common(3))
-        return f"{len(self.made)} of {self.size} {self.kind} from {self.asked.total()} calls" + (
-            f" (rejected: {worst})" if worst else ""
-        )
+        made = f"{len(self.made)} of {self.size} {self.kind} from {self.calls.total()} calls"
+        return f"{made} (rejected: {worst})" if worst else made
 
 
 def generate(
@@ -110,57 +116,66 @@ def generate(
     model: str | None = None,
     temperature: float = 1.0,
     max_tokens: int = 512,
-    children: int | None = None,
-    attempts: int = 6,
     avoid: Sequence[Instruction] = (),
+    short: bool = False,
+    draw: int = 0,
 ) -> Generation:
     """`hard_size` + `easy_size` new instructions whose ROUGE-L F1 to the cache pool and to each other is <= `novelty`.
 
-    `children`: most new instructions from one seed; by default twice the even share. `attempts`: most calls per
-    wanted instruction. `avoid`: instructions outside the cache pool to keep away from in the same way, such as the
-    held-out ones. Undecided instructions are never seeds. Raises GenerationStopped when a count cannot be met, and
-    whatever stops the client (StageStopped).
+    `avoid`: instructions outside the cache pool to keep away from in the same way, such as the held-out ones.
+    Undecided instructions are never seeds. `draw`: another number asks every call anew, for a generator that has
+    changed under the same name. Raises GenerationStopped when a count cannot be met, unless `short` is set and there is
+    at least one new instruction of each kind: then that is returned. Raises it with the cause "outage" when replies
+    are missing because the endpoint was out of reach, and StageStopped for whatever stops the client.
     """
-    wanted: tuple[tuple[Kind, int, list[Instruction]], ...] = (
-        ("hard", hard_size, split.hard),
-        ("easy", easy_size, split.easy),
-    )
-    lines = [_line(kind, size, seeds, children, attempts, f"{seed} {iteration} {kind}") for kind, size, seeds in wanted]
+    sides = [_Side("hard", hard_size, [*split.hard]), _Side("easy", easy_size, [*split.easy])]
+    for side in sides:
+        side.seeds.sort(key=lambda item: item.id)
+        random.Random(f"{seed} {iteration} {side.kind}").shuffle(side.seeds)
     index, known = NoveltyIndex(novelty), {item.text for item in (*cache, *avoid)}
     for item in (*cache, *avoid):
         index.add(item.text)
-    ledger: list[Candidate] = []
-    while any(line.missing for line in lines):
-        rounds = [line.turns() for line in lines]
-        if any(line.missing and not turns for line, turns in zip(lines, rounds)):
-            raise GenerationStopped(_why(lines), _generation(lines, ledger))
-        calls = [(line, item, line.next_attempt(item)) for line, turns in zip(lines, rounds) for item in turns]
-        requests = [
-            ChatRequest(
-                generator_messages(item.text, line.kind), model, temperature, max_tokens, f"{iteration}.{attempt}"
-            )
-            for line, item, attempt in calls
-        ]
-        label = "generator (" + ", ".join(f"{len(line.made)}/{line.size} {line.kind}" for line in lines) + ")"
-        for (line, item, attempt), completion in zip(calls, client.map(requests, progress=label, batch=False)):
-            candidate = _judge(completion, line, item, index, known)
-            ledger.append(replace(candidate, iteration=iteration, attempt=attempt))
-            line.enter(ledger[-1], item)
-    return _generation(lines, ledger)
+    candidates: list[Candidate] = []
+    while turns := _next_round(sides, candidates, short):
+        slots = [f"{iteration}.{turn.attempt}" + (f".{draw}" if draw else "") for turn in turns]
+        messages = [generator_messages(turn.seed.text, turn.side.kind) for turn in turns]
+        requests = [ChatRequest(m, model, temperature, max_tokens, slot) for m, slot in zip(messages, slots)]
+        label = "generator (" + ", ".join(f"{len(side.made)}/{side.size} {side.kind}" for side in sides) + ")"
+        completions = client.map(requests, progress=label, batch=False)
+        for turn, completion in zip(turns, completions, strict=True):
+            if completion.cause != "outage":
+                candidate = replace(_judge(completion, turn, index, known), iteration=iteration, attempt=turn.attempt)
+                candidates.append(candidate)
+                turn.side.take(candidate, turn.seed)
+        if lost := [c for c in completions if c.cause == "outage"]:
+            problem = f"the endpoint left {len(lost)} of {len(turns)} calls to the generator unanswered"
+            problem += f" ({lost[0].error}): run it again to ask only these"
+            raise GenerationStopped(problem, _made(sides, candidates), "outage")
+    return _made(sides, candidates)
 
 
-def _line(kind: Kind, size: int, seeds: Sequence[Instruction], children: int | None, attempts: int, draw: str) -> _Line:
-    order = sorted(seeds, key=lambda s: s.id)
-    random.Random(draw).shuffle(order)
-    return _Line(kind, size, order, children or 2 * math.ceil(size / max(1, len(order))), attempts)
+def _made(sides: list[_Side], candidates: list[Candidate]) -> Generation:
+    return Generation([item for side in sides for item in side.made], candidates)
 
 
-def _judge(completion: Completion, line: _Line, seed: Instruction, index: NoveltyIndex, known: set[str]) -> Candidate:
-    """The candidate that one reply makes, with the first rule it breaks: the call's, the text's, the pool's. `known`
-    are the texts of the index: the same text again is a duplicate at every threshold.
+def _next_round(sides: list[_Side], candidates: list[Candidate], short: bool) -> list[_Turn]:
+    """The next calls for both kinds; none when all is done. GenerationStopped where a count cannot be met."""
+    rounds = [side.next_turns() for side in sides]
+    for side, turns in zip(sides, rounds):
+        if side.missing and not turns and not (short and side.made):
+            problem, setting = _why(side, sides)
+            raise GenerationStopped(problem, _made(sides, candidates), setting=setting)
+    return [turn for turns in rounds for turn in turns]
+
+
+def _judge(completion: Completion, turn: _Turn, index: NoveltyIndex, known: set[str]) -> Candidate:
+    """The candidate that one reply makes, with the first rule it breaks: the call's, the text's, the pool's.
+
+    `known` are the texts of the index: the same text again is a duplicate at every threshold.
     """
-    text = unwrap(completion.text or "")
-    candidate = Candidate(text, line.kind, seed.id, "rejected", raw=completion.text or "", call_id=completion.call_id)
+    side, seed, _ = turn
+    text, raw = unwrap(completion.text or ""), completion.text or ""
+    candidate = Candidate(text, side.kind, seed.id, "rejected", raw=raw, call_id=completion.call_id)
     if completion.status != "ok":
         return replace(candidate, rule="cut" if completion.status == "truncated" else completion.status)
     if rule := broken_rule(text, seed):
@@ -169,26 +184,22 @@ def _judge(completion: Completion, line: _Line, seed: Instruction, index: Novelt
     candidate = replace(candidate, similarity=similarity, nearest=nearest or "")
     if similarity > index.threshold or text in known:
         return replace(candidate, rule="duplicate" if similarity == 1 or text in known else "not novel")
-    if not line.missing:
+    if not side.missing:
         return replace(candidate, rule="surplus")
     index.add(text)
     known.add(text)
     return replace(candidate, status="accepted", instruction_id=content_id(text, ""))
 
 
-def _generation(lines: list[_Line], ledger: list[Candidate]) -> Generation:
-    return Generation([item for line in lines for item in line.made], ledger)
-
-
-def _why(lines: list[_Line]) -> str:
-    """The one line that says what was made, from how much, and what stood in the way."""
-    stuck = next(line for line in lines if line.missing and not line.turns())
-    if not any(line.seeds for line in lines):
-        return _UNDECIDED
+def _why(stuck: _Side, sides: list[_Side]) -> tuple[str, str]:
+    """What was made, from how much, what stood in the way and what to do; and the setting to change."""
+    if not any(side.seeds for side in sides):
+        return _UNDECIDED, ""
     if not stuck.seeds:
-        return _NO_SEEDS[stuck.kind]
-    remedy = next((_REMEDIES[rule] for rule, _ in stuck.rules.most_common() if rule in _REMEDIES), _OTHERWISE)
-    return f"generation stopped: {'; '.join(map(str, lines))}: {remedy}"
+        return _NO_SEEDS[stuck.kind], "tau"
+    worst = "".join(rule for rule, _ in stuck.rules.most_common(1))
+    remedy, setting = _REMEDIES.get(worst, _OTHERWISE)
+    return f"generation stopped: {'; '.join(map(str, sides))}: {remedy}", setting.format(kind=stuck.kind)
 
 
 _UNDECIDED = "no instruction to start from: none was judged hard or easy; see the reasons (pools.verdict_table)"
@@ -199,10 +210,11 @@ _NO_SEEDS = {
     "train longer, raise tau, or add easier seeds",
 }
 _REMEDIES = {
-    "not novel": "add seeds, ask for fewer, or raise the novelty threshold",
-    "duplicate": "add seeds, ask for fewer, or raise the generator's temperature",
-    "same as seed": "raise the generator's temperature or use a stronger model",
-    "cut": "raise generator_max_tokens",
-    "failed": "mend the endpoint (see the calls' errors), then run again",
+    "not novel": ("lower hard_size and easy_size, add seeds, or raise novelty", "{kind}_size"),
+    "duplicate": ("raise generator_temperature, lower hard_size and easy_size, or add seeds", "generator_temperature"),
+    "same as seed": ("raise generator_temperature, or use a stronger generator", "generator_temperature"),
+    "cut": ("raise generator_max_tokens", "generator_max_tokens"),
 }
-_OTHERWISE = "read the ledger's raw replies, then change the model or the seeds"
+"""By the rule that rejected most candidates: what to do, and the setting that does it."""
+_READ = "read the candidates' raw replies and change the generator or the seeds; "
+_OTHERWISE = (f"{_READ}after it was mended under the same name, another generator_draw asks it anew", "generator_draw")

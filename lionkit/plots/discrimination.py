@@ -6,6 +6,8 @@ area that grows with their count, so 70,000 verdicts take no longer than 700.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,9 +19,12 @@ from lionkit.referee import trust
 HARD, EASY, INK = COLOURS["hard"], COLOURS["easy"], "#444444"
 
 
-def _title(ax: Axes, text: str, table: pd.DataFrame) -> Axes:
+def _finish(ax: Axes, text: str, table: pd.DataFrame, **legend: Any) -> Axes:
+    """A legend where something has a label, and a title that counts the pairs."""
     undecided = int(table["gap"].isna().sum())
     ax.set_title(f"{text}\n{len(table) - undecided} pairs, {undecided} undecided", fontsize=10)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize=8, **legend)
     return ax
 
 
@@ -39,8 +44,7 @@ def score_scatter(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     ax.plot(line, line - tau, color=INK, linewidth=0.8, linestyle="--", label=f"gap = τ = {tau:g}")
     ax.fill_between(line, line - tau, line, color=INK, alpha=0.08, linewidth=0)
     ax.set(xlim=(0.5, 10.5), ylim=(0.5, 10.5), xlabel="teacher's score", ylabel="student's score", aspect="equal")
-    ax.legend(loc="lower left", fontsize=8)
-    return _title(ax, "Scores by role, mean of both orders", table)
+    return _finish(ax, "Scores by role, mean of both orders", table, loc="lower left")
 
 
 def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -54,8 +58,7 @@ def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     if len(gaps):
         ax.set_xlim(min(gaps.min(), 0) - 0.75, max(gaps.max(), tau) + 0.75)
     ax.set(xlabel="gap: teacher's score - student's score", ylabel="pairs")
-    ax.legend(fontsize=8)
-    return _title(ax, "How far the student is behind", table)
+    return _finish(ax, "How far the student is behind", table)
 
 
 def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -67,19 +70,17 @@ def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot([0, 1], means, marker="o", color=COLOURS[role], label=role)
     ax.set_xticks([0, 1], ["shown first", "shown second"])
     ax.set(xlim=(-0.3, 1.3), ylim=(0.7, 10.3), ylabel="mean score")
-    ax.legend(fontsize=8)
-    return _title(ax, f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points", table)
+    return _finish(ax, f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points", table)
 
 
 def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Gap against length difference (teacher - student, characters), of a `pool_table` with responses."""
     ax = axes(ax, 5, 4)
     decided = table.dropna(subset="gap")
-    ax.hexbin(
-        trust.length_difference(decided), decided["gap"], gridsize=30, mincnt=1, cmap="Blues", bins="log", vmin=0.1
-    )
+    style: Any = {"gridsize": 30, "mincnt": 1, "cmap": "Blues", "bins": "log", "vmin": 0.1}
+    ax.hexbin(trust.length_difference(decided), decided["gap"], **style)
     ax.set(xlabel="teacher's length - student's length, characters", ylabel="gap")
-    return _title(ax, "Does the longer answer win?", table)
+    return _finish(ax, "Does the longer answer win?", table)
 
 
 def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -90,12 +91,11 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
         ax.bar(np.arange(2, 21) / 2 + shift, counts, width=0.2, color=COLOURS[role], label=role)
     ax.set(xlabel="score", ylabel="times given")
-    ax.legend(fontsize=8)
-    return _title(ax, "Scores given", table)
+    return _finish(ax, "Scores given", table)
 
 
 def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
-    """Gaps of two referees (or runs) on the same instructions; the lines at tau part agreeing from differing labels."""
+    """Gaps of two referees (or runs) on the same instructions; lines at tau divide equal labels from different ones."""
     ax = axes(ax, 4.6, 4.6)
     both = trust.paired_gaps(table, other)
     same = (both["gap_x"] >= tau) == (both["gap_y"] >= tau)
@@ -104,8 +104,8 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
     ax.axvline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.axhline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.set(xlabel="gap, first judgement", ylabel="gap, second judgement")
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # outside: its dots are no data
-    return _title(ax, "Do two judgements agree?", table)
+    outside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}  # the legend's dots are no data
+    return _finish(ax, "Do two judgements agree?", table, **outside)
 
 
 def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -116,18 +116,16 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
     ax.plot(at, percent["share"], color=INK, drawstyle="steps-mid")
     ax.fill_between(at, percent["low"], percent["high"], step="mid", color=INK, alpha=0.15, linewidth=0)
     for half in (len(moved) // 2 - 5, len(moved) // 2 + 5):
-        ax.plot(
-            at[half], percent["share"][half], "o", color=HARD, label=f"τ = {at[half]:g}: {percent['share'][half]:.1f} %"
-        )
+        share = percent["share"][half]
+        ax.plot(at[half], share, "o", color=HARD, label=f"τ = {at[half]:g}: {share:.1f} %")
     ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
     ax.set(xlabel="τ moved to", ylabel="pairs that change sides, %", ylim=(0, None))
-    ax.legend(fontsize=8)
-    return _title(ax, "How much hangs on τ", table)
+    return _finish(ax, "How much hangs on τ", table)
 
 
 def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The shares of an `trust.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
-    rows = found[found["measure"].str.contains("undecided|flips|ties|sides")].iloc[::-1]
+    """The shares of a `referee.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
+    rows = found[found["measure"].astype(str).str.contains("undecided|flips|ties|sides")].iloc[::-1]
     ax = axes(ax, 6, 0.8 + 0.35 * len(rows))
     value, low, high = (100 * rows[name].to_numpy() for name in ("value", "low", "high"))
     ax.errorbar(value, rows["measure"], xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)
@@ -152,4 +150,4 @@ def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.bar_label(bars, [f"{p:.1f}" for p in percent], padding=3, fontsize=8)
     ax.axvline(100, color=INK, linestyle="--", linewidth=1)
     ax.set(xlabel="student's total score / teacher's, %", xlim=(0, 1.15 * np.nanmax([*percent, 100])))
-    return _title(ax, "Relative score by category", table)
+    return _finish(ax, "Relative score by category", table)

@@ -5,15 +5,16 @@ Each takes a table or a list of numbers and returns the `Axes` it drew on.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import Any
+from itertools import count
 
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Rectangle
 
 from lionkit.progress import in_kernel
 
@@ -37,39 +38,26 @@ def method(ax: Axes | None = None) -> Axes:
     ax = axes(ax, 9.0, 3.4)
     ax.set(xlim=(0, 10.2), ylim=(0, 3.6))
     ax.axis("off")
-    boxes = (
-        (0.2, "1 Imitation", "the student is fine-tuned on\nthe teacher's answers", "student"),
-        (3.7, "2 Discrimination", "the referee scores both,\nin both orders", "teacher"),
-        (7.2, "3 Generation", "new hard and easy\ninstructions, 1:1, novel", "easy"),
-    )
-    for x, title, text, colour in boxes:
-        style: dict[str, Any] = {
-            "boxstyle": "round,pad=0.08",
-            "facecolor": "white",
-            "edgecolor": COLOURS[colour],
-            "linewidth": 2,
-        }
-        ax.add_patch(FancyBboxPatch((x, 1.5), 2.7, 1.5, **style))
-        ax.text(x + 1.35, 2.68, title, ha="center", va="center", weight="bold", size=11)
-        ax.text(x + 1.35, 2.05, text, ha="center", va="center", size=9)
-    arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 16, "color": "#444444"}
-    ax.add_patch(FancyArrowPatch((3.0, 2.25), (3.6, 2.25), **arrow))
-    ax.add_patch(FancyArrowPatch((6.5, 2.25), (7.1, 2.25), **arrow))
-    ax.add_patch(FancyArrowPatch((8.5, 1.4), (1.5, 1.4), connectionstyle="arc3,rad=-0.22", **arrow))
-    for y, text in (
-        (0.28, "the new instructions replace the train pool and are added to the cache pool"),
-        (3.35, "teacher, referee and generator are one closed model, asked in three ways"),
+    for x, title, text, colour in (
+        (1.55, "1 Imitation", "the student is fine-tuned on\nthe teacher's answers", "student"),
+        (5.05, "2 Discrimination", "the referee scores both,\nin both orders", "teacher"),
+        (8.55, "3 Generation", "new hard and easy\ninstructions, 1:1, novel", "easy"),
     ):
-        ax.text(5.0, y, text, ha="center", size=9)
+        ax.add_patch(Rectangle((x - 1.4, 1.5), 2.8, 1.5, facecolor="white", edgecolor=COLOURS[colour], linewidth=2))
+        ax.text(x, 2.68, title, ha="center", va="center", weight="bold", size=11)
+        ax.text(x, 2.05, text, ha="center", va="center", size=9)
+    arrow = {"arrowstyle": "-|>", "mutation_scale": 16, "color": "#444444"}
+    for x in (2.95, 6.45):
+        ax.annotate("", (x + 0.7, 2.25), (x, 2.25), arrowprops=arrow)
+    ax.annotate("", (1.5, 1.5), (8.5, 1.5), arrowprops={**arrow, "connectionstyle": "arc3,rad=-0.22"})
+    below = "the new instructions replace the train pool and are added to the cache pool"
+    ax.text(5.0, 0.28, below, ha="center", size=9)
+    ax.text(5.0, 3.35, "teacher, referee and generator are one closed model, asked in three ways", ha="center", size=9)
     return ax
 
 
 def loss(
-    losses: Sequence[float],
-    ax: Axes | None = None,
-    *,
-    label: str = "",
-    validation: Sequence[tuple[int, float]] = (),
+    losses: Sequence[float], ax: Axes | None = None, *, label: str = "", validation: Sequence[tuple[int, float]] = ()
 ) -> Axes:
     """Training loss (nats per supervised token) by optimizer step, and (step, validation loss) where there is one."""
     ax = axes(ax)
@@ -89,10 +77,9 @@ def live_loss() -> Callable[..., None]:
 
     A saved notebook keeps the last drawing alone. Outside a notebook nothing is drawn.
     """
-    handle: Any = None
+    name, drawn = uuid.uuid4().hex, count()
 
     def draw(losses: Sequence[float], validation: Sequence[tuple[int, float]] = ()) -> None:
-        nonlocal handle
         if not in_kernel():
             return
         from IPython.display import Image, display
@@ -100,11 +87,7 @@ def live_loss() -> Callable[..., None]:
         figure, png = Figure(figsize=(6.0, 3.6), layout="constrained"), BytesIO()
         loss(losses, figure.subplots(), validation=validation)
         figure.savefig(png)
-        picture = Image(png.getvalue())
-        if handle is None:
-            handle = display(picture, display_id=True)
-        else:
-            handle.update(picture)
+        display(Image(png.getvalue()), display_id=name, update=next(drawn) > 0)
 
     return draw
 
@@ -117,21 +100,39 @@ def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ("exact_match", "answers equal to the teacher's, %", "s"),
     ):
         ax.plot(table["iteration"], 100 * table[column].astype(float), marker=marker, label=name)
-    ax.set(xlabel="iteration (0 = before training)", ylabel="%", ylim=(0, 105), title="Held-out score")
-    ax.set_xticks(table["iteration"])
+    ax.set_ylim(0, 105)
+    return _by_iteration(ax, table, "%", "Held-out score")
+
+
+def comparison(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Held-out relative score of several runs by iteration, a line a run in the table's order, with 95 % intervals.
+
+    Columns run, iteration, relative_score, low, high; scores are shares of 1, low and high may be NaN.
+    """
+    ax = axes(ax)
+    for run, rows in table.groupby("run", sort=False):
+        score, low, high = (100 * rows[name].to_numpy(float) for name in ("relative_score", "low", "high"))
+        ax.errorbar(rows["iteration"], score, [score - low, high - score], marker="o", capsize=3, label=plain(run))
+    return _by_iteration(ax, table, "relative score, % of the teacher's", "Held-out score by run")
+
+
+def _by_iteration(ax: Axes, table: pd.DataFrame, ylabel: str, title: str) -> Axes:
+    ax.set(xlabel="iteration (0 = before training)", ylabel=ylabel, title=title)
+    ax.set_xticks(table["iteration"].unique())
     ax.grid(alpha=0.3)
-    ax.legend()
+    if len(table):
+        ax.legend()
     return ax
 
 
 def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The cache pool by iteration, stacked; columns iteration, hard, easy, undecided (counts)."""
     ax = axes(ax)
-    sides = table.set_index("iteration")[["hard", "easy", "undecided"]]
-    sides.plot.bar(ax=ax, stacked=True, color=COLOURS, edgecolor="white", width=0.8, rot=0)
-    for bars, hatch in zip(ax.containers, ("//", "", "..")):
-        plt.setp(bars, hatch=hatch)
+    places, bottom = table["iteration"].astype(int).astype(str), 0 * table["hard"].to_numpy(int)
+    for side, hatch in (("hard", "//"), ("easy", ""), ("undecided", "..")):
+        ax.bar(places, table[side], bottom=bottom, color=COLOURS[side], edgecolor="white", hatch=hatch, label=side)
+        bottom = bottom + table[side].to_numpy(int)
     ax.set(xlabel="iteration (0 = before training)", ylabel="instructions", title="Cache pool")
-    ax.set_ylim(0, 1.35 * max(sides.sum(axis=1).max(), 1))  # room for the legend
+    ax.set_ylim(0, 1.35 * bottom.max(initial=1))  # room for the legend
     ax.legend()
     return ax

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lionkit.errors import DataError
-from lionkit.pools.readers import read_instructions, read_rows
+from lionkit.pools.readers import read_instructions
+from lionkit.pools.rows import read_rows
 from lionkit.records import Judged, Judgement, Response, Verdict
 from lionkit.referee.scores import Scores, Unscored, parse_scores
 

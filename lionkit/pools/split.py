@@ -58,17 +58,13 @@ def grow(cache: Sequence[Instruction], new: Sequence[Instruction]) -> list[Instr
 def hold_out(instructions: Sequence[Instruction], size: int, seed: int) -> tuple[list[Instruction], list[Instruction]]:
     """(rest, held out): `size` instructions set apart, drawn evenly over categories where there are any."""
     if size >= len(instructions):
-        raise LionkitError(
-            f"{size} instructions cannot be held out of {len(instructions)}: give more seeds or a smaller heldout_size"
-        )
+        problem = f"{size} instructions cannot be held out of {len(instructions)}"
+        raise LionkitError(f"{problem}: give more seeds or a smaller heldout_size", setting="heldout_size")
     rng = random.Random(seed)
     groups: dict[str, list[int]] = {}
     for index in rng.sample(range(len(instructions)), len(instructions)):
         groups.setdefault(instructions[index].category, []).append(index)
-    chosen: set[int] = set()
-    while len(chosen) < size:
-        for key in sorted(groups):
-            if groups[key] and len(chosen) < size:
-                chosen.add(groups[key].pop())
+    turns = sorted((-place, key, i) for key, group in groups.items() for place, i in enumerate(group, -len(group) + 1))
+    chosen = {i for _, _, i in turns[:size]}  # the last of each category first, then the last but one
     rest = [item for i, item in enumerate(instructions) if i not in chosen]
     return rest, [item for i, item in enumerate(instructions) if i in chosen]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from lionkit.records import Instruction, Judgement, Response, Verdict
+from lionkit.referee.trust import SEATS
 
 
 def verdict_table(verdicts: Iterable[Verdict], tau: float = 1.0) -> pd.DataFrame:
@@ -19,10 +20,10 @@ def verdict_table(verdicts: Iterable[Verdict], tau: float = 1.0) -> pd.DataFrame
         first, second = v.teacher_first, v.student_first or Judgement(None, None)
         scores = (first.teacher, first.student, second.teacher, second.student, v.teacher_score, v.student_score, v.gap)
         rows.append((v.instruction_id, v.iteration, *scores, v.label(tau), v.reason))
-    columns = ("instruction_id iteration teacher_first_teacher teacher_first_student student_first_teacher "
-               "student_first_student teacher student gap label reason").split()  # fmt: skip
+    numbers = [*SEATS, "teacher", "student", "gap"]
+    columns = ["instruction_id", "iteration", *numbers, "label", "reason"]
     table = pd.DataFrame(rows, columns=columns, dtype=object)  # pandas' own str cannot hold a lone surrogate
-    return table.astype({"iteration": "int64"} | dict.fromkeys(columns[2:9], "float64"))
+    return table.astype({"iteration": "int64"} | dict.fromkeys(numbers, "float64"))
 
 
 def pool_table(
@@ -36,21 +37,12 @@ def pool_table(
     teacher_response, student_response (empty where there is none), and verdict_table's columns from
     teacher_first_teacher on, with label `undecided` where there is no verdict. Of several verdicts the last counts.
     """
-    answers = [{r.instruction_id: r.text for r in responses} for responses in (teacher, student)]
-    table = pd.DataFrame(
-        {
-            "id": [i.id for i in instructions],
-            "instruction": [i.instruction for i in instructions],
-            "input": [i.input for i in instructions],
-            "category": [i.category for i in instructions],
-            "source": [i.source for i in instructions],
-            "parent": [i.parent for i in instructions],
-            "iteration": [i.iteration for i in instructions],
-            "teacher_response": [answers[0].get(i.id, "") for i in instructions],
-            "student_response": [answers[1].get(i.id, "") for i in instructions],
-        },
-        dtype=object,
-    ).astype({"iteration": "int64"})
+    fields = ("id", "instruction", "input", "category", "source", "parent", "iteration")
+    columns = {name: [getattr(item, name) for item in instructions] for name in fields}
+    for role, responses in (("teacher", teacher), ("student", student)):
+        texts = {r.instruction_id: r.text for r in responses}
+        columns[f"{role}_response"] = [texts.get(item.id, "") for item in instructions]
+    table = pd.DataFrame(columns, dtype=object).astype({"iteration": "int64"})
     scores = verdict_table(verdicts, tau).drop(columns="iteration").drop_duplicates("instruction_id", keep="last")
     table = table.merge(scores, how="left", left_on="id", right_on="instruction_id").drop(columns="instruction_id")
     return table.fillna({"label": "undecided", "reason": "not judged"})

@@ -1,15 +1,15 @@
 """Rendering of every prompt; nothing else knows their wording.
 
-The wording lives in the `.txt` files beside this one. Whatever comes from a model or a user is placed
-between fences whose name contains a digest of the fenced texts: the same pair always gives the same prompt
-(so a stored reply is found again), and a text that held the end of its own fence would hold a digest of itself.
-Chat templates' own tokens in such texts are broken, since a local server's tokenizer would take them for the real
-ones.
+The wording is in the `.txt` files beside this one. Whatever comes from a model or a user is placed between fences whose
+name contains a digest of the fenced texts: the same pair always gives the same prompt (so a stored reply is found
+again), and a text cannot contain the end of its own fence, since it would have to contain a digest of itself. Chat
+templates' own tokens in such texts are broken by a space, since a local server's tokenizer would take them for real.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -46,24 +46,8 @@ def teacher_messages(text: str) -> Messages:
     return [{"role": "user", "content": text}]
 
 
-REFEREE_FORMAT: dict[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "verdict",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {
-                "evidence": {"type": "string"},
-                "answer_1": {"type": "number"},
-                "answer_2": {"type": "number"},
-            },
-            "required": ["evidence", "answer_1", "answer_2"],
-            "additionalProperties": False,
-        },
-    },
-}
-"""Structured output for the referee, where the endpoint has it; evidence comes first here too."""
+REFEREE_FORMAT: dict[str, Any] = tomllib.loads((files(__package__) / "referee_format.toml").read_text(encoding="utf-8"))
+"""Structured output for the referee, where the endpoint has it."""
 
 
 def referee_messages(text: str, first: str, second: str, structured: bool = False) -> Messages:

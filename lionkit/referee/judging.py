@@ -1,8 +1,9 @@
 """The referee: which of two answers is better, and by how much (paper section 3.2).
 
-Every pair is judged twice, with the answers exchanged, and scores are kept by role and by order, since judges
-favour a seat. A reply that cannot be read is asked for again a bounded number of times; what remains unread is
-undecided, never a number. How replies are read is in `scores`, how the referee is asked in `prompts`.
+Every pair is judged twice, with the answers exchanged, and scores are kept by role and by order, since judges favour
+the answer in one of the two places. A reply that cannot be read is asked for again a bounded number of times; a pair
+whose replies remain unread is undecided, never a number. How replies are read is in `scores`, how the referee is asked
+in `prompts`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from lionkit.referee.scores import Scores, Unscored, parse_scores
 if TYPE_CHECKING:
     from lionkit.client import ChatClient, Completion
 
-__all__ = ["Scores", "Unscored", "judge", "parse_scores", "shorten"]
-
 Ask = tuple[int, int]
 """Index of the pair, and order: 0 with the teacher in the first seat, 1 with the student there."""
 MAY_IMPROVE = ("ok", "truncated", "refused")
-"""Statuses of a reply that is worth asking for again; a failed or filtered call ends the same way."""
+"""Statuses of a reply that is worth asking for again; a call that failed or was filtered would end the same way."""
+LONGEST = 8000
+"""Characters of a text that the referee is shown; a longer one loses its middle."""
 
 
 def judge(
@@ -36,30 +37,33 @@ def judge(
     temperature: float = 0.2,
     max_tokens: int = 512,
     rounds: int = 2,
-    max_chars: int = 8000,
     structured: bool = False,
 ) -> list[Verdict]:
     """One verdict an instruction, in order; responses are found by instruction id.
 
-    Both orders of all pairs go out together; unread replies are asked again up to `rounds` times, with twice the
-    tokens after a cut. A pair with a response that is not `ok` is not asked. An empty answer is judged like any
-    other (the prompt says that empty is worth 1). Equal answers make both orders the same request, which the client
-    asks once, so that their gap is 0. Texts over `max_chars` characters lose their middle. `structured` asks for JSON
-    by schema, for endpoints that have it. Raises StageStopped (from the client) when asking cannot go on.
+    Both orders of all pairs go out together. Replies that cannot be read are asked for again up to `rounds` times, with
+    twice the tokens after a cut. A pair with a response that is not `ok` is not asked. An empty answer is judged like
+    any other (the prompt says that empty is worth 1). Equal answers make both orders the same request, which the client
+    asks once, so their gap is 0. `structured` asks for JSON by schema, for endpoints that have it. Judgements that the
+    endpoint or a missing response left open are marked `missing`; all others are final. Raises StageStopped (from the
+    client) when asking cannot go on.
     """
     answers = [{r.instruction_id: r for r in responses} for responses in (teacher, student)]
-    refused: dict[int, str] = {}
+    unasked: dict[int, Judgement] = {}
     prompts: dict[Ask, Messages] = {}
     for i, item in enumerate(instructions):
-        by_teacher, by_student = (role.get(item.id) for role in answers)
-        refused[i] = _not_comparable("teacher", by_teacher) or _not_comparable("student", by_student)
-        if by_teacher and by_student and not refused[i]:
-            text, one, two = (shorten(t, max_chars) for t in (item.text, by_teacher.text, by_student.text))
-            prompts[i, 0] = referee_messages(text, one, two, structured)
-            prompts[i, 1] = referee_messages(text, two, one, structured)
+        pair = [role.get(item.id) for role in answers]
+        if left_out := _not_comparable(pair):
+            unasked[i] = left_out
+            continue
+        text, one, two = (shorten(t, LONGEST) for t in (item.text, *(answer.text for answer in pair if answer)))
+        prompts[i, 0] = referee_messages(text, one, two, structured)
+        prompts[i, 1] = referee_messages(text, two, one, structured)
     settings = {"model": model, "temperature": temperature, "response_format": REFEREE_FORMAT if structured else None}
     replies = _ask(client, prompts, max_tokens, rounds, settings)
-    judged = [[_judgement(replies.get((i, order)), order, refused[i]) for order in (0, 1)] for i in refused]
+    judged = [
+        [unasked.get(i) or _judgement(replies[i, order], order) for order in (0, 1)] for i in range(len(instructions))
+    ]
     return [Verdict(item.id, first, second, iteration) for item, (first, second) in zip(instructions, judged)]
 
 
@@ -93,28 +97,30 @@ def shorten(text: str, limit: int) -> str:
     return f"{text[:head]}\n[... {len(text) - limit} characters left out here to fit ...]\n{text[len(text) - tail :]}"
 
 
-def _not_comparable(role: str, response: Response | None) -> str:
-    """Why a pair with this response is not asked; empty when it can be."""
-    if response is None:
-        return f"there is no {role} response"
-    return "" if response.status == "ok" else f"{role} response {response.status}: {response.reason or 'no reason'}"
+def _not_comparable(pair: Sequence[Response | None]) -> Judgement | None:
+    """The judgement of a pair that is not asked, since one of (teacher's, student's) response is not whole."""
+    for role, response in zip(("teacher", "student"), pair):
+        if response is None:
+            return Judgement(None, None, reason=f"there is no {role} response")
+        if response.status != "ok":
+            reason = f"{role} response {response.status}: {response.reason or 'no reason'}"
+            return Judgement(None, None, reason=reason, missing=response.missing)
+    return None
 
 
 def _read(reply: Completion) -> Scores | Unscored:
     """The scores by seat of a whole reply; anything else is not even parsed."""
     if reply.status == "truncated":
-        return Unscored("the referee's reply was cut at the token limit")
+        return Unscored("the referee's reply was cut at the token limit: raise referee_max_tokens")
     if reply.status != "ok":
         return Unscored(f"referee call {reply.status}: {reply.error or 'no reason'}")
     return parse_scores(reply.text)
 
 
-def _judgement(reply: Completion | None, order: int, refused: str) -> Judgement:
+def _judgement(reply: Completion, order: int) -> Judgement:
     """The reply by role: in order 1 the teacher sits second."""
-    if reply is None:
-        return Judgement(None, None, reason=refused)
     read = _read(reply)
     if isinstance(read, Unscored):
-        return Judgement(None, None, reply.text, read.reason, reply.call_id)
+        return Judgement(None, None, reply.text, read.reason, reply.call_id, missing=reply.cause == "outage")
     teacher, student = (read.second, read.first) if order else (read.first, read.second)
     return Judgement(teacher, student, reply.text, call_id=reply.call_id)

@@ -1,8 +1,8 @@
-"""Can the referee be trusted? What `audit` measures in one table, from `pools.pool_table` or `pools.verdict_table`.
+"""Can the referee be trusted? `audit` measures it in one table, from `pools.pool_table` or `pools.verdict_table`.
 
 Seat bias: both orders show the same two answers, so (first seat - second seat) averaged over the orders is what a
-seat is worth, whichever answer is better. Length bias, ties, spread of scores, agreement of two referees (or two
-runs of one), and how many instructions change sides when tau moves, complete it. Intervals are 95 %: Wilson for
+seat is worth, whichever answer is better. The other measures are length bias, ties, mean scores, agreement of two
+referees (or two runs of one), and how many instructions change sides when tau moves. Intervals are 95 %: Wilson for
 shares (and through it for kappa), normal for means, Fisher for correlations. They cover the choice of instructions
 only. A correlation of gap and length is no proof of bias: longer answers may be better. Agreement with people is not
 measured.
@@ -27,33 +27,29 @@ def audit(table: pd.DataFrame, tau: float = 1.0, other: pd.DataFrame | None = No
     `other`: the same instructions judged by a second referee or in a second run, for agreement. Length bias needs
     pool_table's responses. A measure without data (one order only, say) is NaN with n = 0.
     """
-    decided, with_responses = table.dropna(subset="gap"), "teacher_response" in table
-    note = "correlation of gap and length difference"
-    rows = [
-        _share("undecided", table["gap"].isna(), "pairs with an unscored order; in no other measure"),
-        *_seats(decided, tau),
-        *([_correlation("length bias", decided["gap"], length_difference(decided), note)] if with_responses else []),
-        _share("ties", decided["gap"] == 0, "pairs scored equal; many ties mean a coarse scale"),
-        _mean("teacher's score", decided["teacher"], "close to 10 leaves no room above"),
-        _mean("student's score", decided["student"], ""),
-        *(_sides(decided["gap"], tau, step) for step in (-0.5, 0.5)),
-    ]
-    if other is not None:
-        rows += agreement(table, other, tau)
+    decided = table.dropna(subset="gap")
+    rows = [_share("undecided", table["gap"].isna(), "pairs with an unscored order; in no other measure")]
+    rows += _seats(decided, tau)
+    if "teacher_response" in table:
+        note = "correlation of gap and length difference"
+        rows.append(_correlation("length bias", decided["gap"], length_difference(decided), note))
+    rows.append(_share("ties", decided["gap"] == 0, "pairs scored equal; many ties mean a coarse scale"))
+    rows.append(_mean("teacher's score", decided["teacher"], "close to 10 leaves no room above"))
+    rows.append(_mean("student's score", decided["student"], ""))
+    rows += [_sides(decided["gap"], tau, step) for step in (-0.5, 0.5)]
+    rows += agreement(table, other, tau) if other is not None else []
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n", "reading"])
 
 
 def seat_advantage(table: pd.DataFrame) -> pd.Series:
     """Points by which the first seat is favoured, a value for each pair scored in both orders, in [-9, 9]."""
-    both = table.dropna(subset=SEATS)
-    first_order = both["teacher_first_teacher"] - both["teacher_first_student"]
-    second_order = both["student_first_student"] - both["student_first_teacher"]
-    return (first_order + second_order) / 2
+    one, two = _orders(table)
+    return (one - two) / 2
 
 
 def length_difference(table: pd.DataFrame) -> pd.Series:
     """Teacher's minus student's length of a `pool_table`'s responses, in characters."""
-    return table["teacher_response"].str.len() - table["student_response"].str.len()
+    return table["teacher_response"].map(len) - table["student_response"].map(len)
 
 
 def paired_gaps(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -78,18 +74,20 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0) -> lis
     _, *observed, _, _ = _share("", hard_one == hard_two, "")
     kappa, low, high = ((share - chance) / (1 - chance) if chance < 1 else math.nan for share in observed)
     note = "agreement on hard/easy beyond chance; 1 is full, 0 is none"
-    return [
-        ("agreement (kappa)", kappa, low, high, len(both), note),
-        _correlation("agreement (gaps)", one, two, "correlation of the two gaps"),
-    ]
+    correlation = _correlation("agreement (gaps)", one, two, "correlation of the two gaps")
+    return [("agreement (kappa)", kappa, low, high, len(both), note), correlation]
+
+
+def _orders(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """The gap (teacher - student) in each order, of the pairs scored in both."""
+    both = table.dropna(subset=SEATS)
+    return tuple((both[teacher] - both[student]).round(6) for teacher, student in (SEATS[:2], SEATS[2:]))
 
 
 def _seats(decided: pd.DataFrame, tau: float) -> list[Row]:
-    both = decided.dropna(subset=SEATS)
-    one = (both["teacher_first_teacher"] - both["teacher_first_student"]).round(6)
-    two = (both["student_first_teacher"] - both["student_first_student"]).round(6)
+    one, two = _orders(decided)
     return [
-        _mean("seat bias", seat_advantage(both), "points by which the first seat is favoured; 0 is fair"),
+        _mean("seat bias", (one - two) / 2, "points by which the first seat is favoured; 0 is fair"),
         _share("label flips", (one >= tau) != (two >= tau), "hard in one order, easy in the other"),
         _share("winner flips", one * two < 0, "the better answer changes with the order"),
     ]

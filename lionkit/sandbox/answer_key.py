@@ -35,27 +35,27 @@ def reply(messages: list[dict[str, str]], *, temperature: float = 0.0, slot: str
     """
     prompt = messages[-1]["content"]
     fenced = {m["label"]: m["text"] for m in _FENCE.finditer(prompt)}
+    task = fenced.get("instruction") or fenced.get("example") or prompt
+    known = solve(task)
+    if known is None:
+        return Refusal("The answer key has no rule for this instruction, so it cannot answer, score or vary it.")
+    family, truth = known
     if {"instruction", "answer 1", "answer 2"} <= fenced.keys():
         form = prompt.rpartition(">>>")[2]  # what follows the fences, where no answer can speak
-        return _judge(fenced["instruction"], (fenced["answer 1"], fenced["answer 2"]), bias, as_json="JSON" in form)
+        return _judge(truth, (fenced["answer 1"], fenced["answer 2"]), bias, as_json="JSON" in form)
     if "example" in fenced:
-        return _generate(fenced["example"], rare="rarer" in prompt, draw=content_id(prompt, slot, str(temperature)))
-    known = solve(prompt)
-    return known[1] if known else Refusal("The answer key has no rule for this instruction.")
+        return invent(family, random.Random(content_id(prompt, slot, str(temperature))), rare="rarer" in prompt)
+    return truth
 
 
-def _judge(instruction: str, answers: tuple[str, str], bias: float, as_json: bool) -> str:
-    known = solve(instruction)
-    if known is None:
-        return Refusal("The answer key has no rule for this instruction, so neither answer can be scored.")
-    lines, scores = [], []
-    for seat, answer in enumerate(answers, start=1):
-        score, evidence = grade(answer, known[1])
-        scores.append(min(10.0, max(1.0, score + (bias / 2 if seat == 1 else -bias / 2))))
-        lines.append(f"Answer {seat} {evidence}.")
+def _judge(truth: str, answers: tuple[str, str], bias: float, as_json: bool) -> str:
+    """Evidence and scores by comparison with the truth; the first seat has half the bias more, the second half less."""
+    graded = [grade(answer, truth) for answer in answers]
+    first, second = (min(10.0, max(1.0, score + b)) for (score, _), b in zip(graded, (bias / 2, -bias / 2)))
+    said = " ".join(f"Answer {seat} {evidence}." for seat, (_, evidence) in enumerate(graded, start=1))
     if as_json:
-        return json.dumps({"evidence": " ".join(lines), "answer_1": scores[0], "answer_2": scores[1]})
-    return f"{' '.join(lines)}\n\nScore of answer 1: {scores[0]:g}\nScore of answer 2: {scores[1]:g}"
+        return json.dumps({"evidence": said, "answer_1": first, "answer_2": second})
+    return f"{said}\n\nScore of answer 1: {first:g}\nScore of answer 2: {second:g}"
 
 
 def grade(answer: str, truth: str) -> tuple[float, str]:
@@ -66,18 +66,11 @@ def grade(answer: str, truth: str) -> tuple[float, str]:
     common = LCSseq.similarity(given, wanted)
     f1 = 2 * common / (len(given) + len(wanted)) if given else 0.0
     score = round(2 * (WORST + 6 * f1)) / 2
-    what = "is empty" if not given else "has nothing of the right answer" if not common else (
-        f"has {common} of {len(wanted)} parts of the right answer in order, among {len(given)} words")  # fmt: skip
-    return score, what
+    if not common:
+        return score, "has nothing of the right answer" if given else "is empty"
+    return score, f"has {common} of {len(wanted)} parts of the right answer in order, among {len(given)} words"
 
 
 def tokens(text: str) -> list[str]:
     """Words and numbers; case counts only where the answer is about case, so it is kept."""
     return re.findall(r"\w+", text)
-
-
-def _generate(seed: str, *, rare: bool, draw: str) -> str:
-    known = solve(seed)
-    if known is None:
-        return Refusal("The answer key has no rule for this example, so it cannot write another.")
-    return invent(known[0], random.Random(draw), rare=rare)

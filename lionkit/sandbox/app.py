@@ -1,8 +1,8 @@
 """The answer-key teacher behind an OpenAI-shaped HTTP interface, with faults on request.
 
-A Starlette app for the SDK's ASGI transport, in this process: no port. It answers chat completions as far as
-`lionkit.client` asks for them and misbehaves as told by `Faults`. It has no Batch API, streams nothing, counts a token
-as four bytes, and is not a model: what it answers comes from `answer`, a plain function. `tests/server.py` makes it
+A Starlette app for the SDK's ASGI transport, in this process and without a port. It answers chat completions as far as
+`lionkit.client` asks for them, and misbehaves as `Faults` says. It has no Batch API, streams nothing, counts a token as
+four bytes, and is not a model: what it answers comes from `answer`, a plain function. `tests/server.py` builds on it
 the server that the client is tested on, with keys, limits, accounts and batches.
 """
 
@@ -62,11 +62,5 @@ def completion(asked: dict[str, Any], text: str, fault: str = "") -> dict[str, A
     if refused and message["content"]:
         message = {"role": "assistant", "content": None, "refusal": message["content"]}
     choice = {"index": 0, "finish_reason": finish, "message": message}
-    return {
-        "id": "chatcmpl-0",
-        "object": "chat.completion",
-        "created": 0,
-        "model": asked.get("model", ""),
-        "choices": [choice],
-        "usage": usage,
-    }
+    head = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0, "model": asked.get("model", "")}
+    return {**head, "choices": [choice], "usage": usage}

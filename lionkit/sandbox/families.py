@@ -18,10 +18,7 @@ from importlib.resources import files
 from lionkit.records import Instruction
 
 _TEXT = tomllib.loads(files(__package__).joinpath("families.toml").read_text(encoding="utf-8"))
-_OPPOSITES = dict(pair.split("-") for pair in _TEXT["opposites"].split())
-_CAPITALS = dict(pair.split("-") for pair in _TEXT["capitals"].split())
-_PLURALS = {"sheep": "sheep", "pliers": "pliers", "mouse": "mice", "wolf": "wolves", "shelf": "shelves"}
-_PLURALS |= {"scarf": "scarves", "mango": "mangoes"}
+_PAIRS = {name: dict(p.split("-") for p in _TEXT[name].split()) for name in ("opposites", "capitals", "plurals")}
 
 Draw = Callable[[random.Random, bool], str]
 Answer = Callable[[str], str]
@@ -68,9 +65,8 @@ def _keys(table: dict[str, str], size: int) -> Draw:
 def _sentence(rng: random.Random, rare: bool) -> str:
     who, did, where = (rng.choice(_TEXT[part].split()) for part in ("people", "verbs", "places"))
     things = _plural(rng.choice(_vocabulary(rare, "tool", "fruit")))
-    return (
-        f"{who} {did} {rng.randint(3, 99)} {things} for the {rng.choice(_vocabulary(rare, 'animal'))} near the {where}"
-    )
+    number, animal = rng.randint(3, 99), rng.choice(_vocabulary(rare, "animal"))
+    return f"{who} {did} {number} {things} for the {animal} near the {where}"
 
 
 def _three_and_one(rng: random.Random, rare: bool) -> str:
@@ -88,7 +84,7 @@ def _odd(data: str) -> str:
 def _plural(word: str) -> str:
     if word.endswith("y") and word[-2] not in "aeiou":
         return f"{word[:-1]}ies"
-    return _PLURALS.get(word) or (f"{word}es" if word.endswith(("s", "x", "ch", "sh")) else f"{word}s")
+    return _PAIRS["plurals"].get(word) or (f"{word}es" if word.endswith(("s", "x", "ch", "sh")) else f"{word}s")
 
 
 def _each(change: Answer) -> Answer:
@@ -103,8 +99,8 @@ FAMILIES: tuple[Family, ...] = (
     Family("reverse words", _words(4, 6), lambda data: ", ".join(_items(data)[::-1])),
     Family("sort words", _words(4, 5), lambda data: ", ".join(sorted(_items(data)))),
     Family("count words", _words(3, 9), lambda data: str(len(_items(data)))),
-    Family("opposites", _keys(_OPPOSITES, 5), _each(_OPPOSITES.__getitem__)),
-    Family("capitals", _keys(_CAPITALS, 4), _each(_CAPITALS.__getitem__)),
+    Family("opposites", _keys(_PAIRS["opposites"], 5), _each(_PAIRS["opposites"].__getitem__)),
+    Family("capitals", _keys(_PAIRS["capitals"], 4), _each(_PAIRS["capitals"].__getitem__)),
     Family("sum", _numbers(2, 3, 60), lambda data: str(sum(map(int, _items(data))))),
     Family("largest number", _numbers(4, 6, 100), lambda data: max(_items(data), key=int)),
     Family("sort numbers", _numbers(4, 5, 100), lambda data: ", ".join(sorted(_items(data), key=int))),

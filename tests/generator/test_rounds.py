@@ -1,4 +1,4 @@
-"""The generation stage: counts met 1:1 or a stop that says why, a whole ledger, and lineage over iterations."""
+"""The generation stage: counts met 1:1 or a stop that says why, all candidates, and lineage over iterations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lionkit import progress
 from lionkit.client import ChatClient, ChatRequest, Completion, Usage
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError, StageStopped
-from lionkit.generator import PROBE, Generation, GenerationStopped, generate, lineage
+from lionkit.generator import PROBE, Generation, GenerationStopped, generate, lineage, rounds
 from lionkit.novelty import rouge_l
 from lionkit.pools import Split, grow
 from lionkit.records import Candidate, Instruction
@@ -48,7 +48,9 @@ class Fake:
             reply = self.reply(len(self.asked))
             self.asked.append(request)
             status, text = reply if isinstance(reply, tuple) else ("ok", reply)
-            answers.append(Completion(status, text, Usage(), False, "", f"call{len(self.asked)}", "fake"))  # type: ignore[arg-type]
+            cause, status = ("outage", "failed") if status == "outage" else ("", status)
+            call = f"call{len(self.asked)}"
+            answers.append(Completion(status, text, Usage(), False, "HTTP 503", call, "fake", cause))  # type: ignore[arg-type]
         return answers
 
 
@@ -106,7 +108,7 @@ def test_no_slot_is_used_twice_for_one_prompt_nor_in_two_iterations() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_the_ledger_names_the_rule_the_neighbour_and_the_score() -> None:
+def test_candidates_name_the_rule_the_neighbour_and_the_score() -> None:
     replies = [
         "",
         "I'm sorry, but I can't help with that.",
@@ -128,11 +130,24 @@ def test_the_ledger_names_the_rule_the_neighbour_and_the_score() -> None:
     assert [c.call_id for c in rows] == [f"call{i}" for i in range(1, 9)]
 
 
-def test_a_seeds_children_are_capped() -> None:
-    made, _ = run(sentence, hard_size=20, easy_size=15, children=2)
-    assert set(Counter(i.parent for i in made.instructions if i.source == "hard").values()) == {2}
-    error, client = stopped(sentence, hard_size=21, children=2)
-    assert "20 of 21 hard" in str(error)
+def test_a_seed_has_at_most_twice_its_even_share() -> None:
+    fruitful = SPLIT.hard[0]
+    client = Fake(sentence)
+    client.map = (
+        lambda requests, **_: Fake(  # type: ignore[method-assign]
+            lambda call: (
+                sentence(int(str(requests[call].slot)[2:]))
+                if fruitful.text in requests[call].messages[0]["content"]
+                else ""
+            )
+        ).map(requests)
+    )
+    split = Split(SPLIT.hard[:4], SPLIT.easy, [])
+    with pytest.raises(GenerationStopped) as caught:
+        generate(client, split, SEEDS, hard_size=8, easy_size=0)  # type: ignore[arg-type]
+    made = caught.value.generation.instructions
+    assert [item.parent for item in made] == [fruitful.id] * 4  # of eight, four seeds have two each
+    assert "4 of 8 hard" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -152,19 +167,84 @@ def test_a_hopeless_generator_ends_the_stage_early_with_the_reason(reply: Any, r
     assert len(error.generation.candidates) == len(client.asked)
 
 
-def test_a_poor_generator_ends_at_its_attempt_cap_with_what_it_made_kept() -> None:
-    error, client = stopped(lambda call: "" if call % 40 else sentence(call), attempts=3)
+def test_a_poor_generator_ends_at_its_attempt_cap_with_what_it_made_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "ATTEMPTS", 3)
+    error, client = stopped(lambda call: "" if call % 40 else sentence(call))
     assert len([c for c in error.generation.candidates if c.kind == "hard"]) == 36
     assert "from 36 calls (rejected: empty" in str(error)
     accepted = [c for c in error.generation.candidates if c.status == "accepted"]
     assert len(error.generation.instructions) == len(accepted) >= 1
 
 
+@pytest.mark.parametrize(
+    ("reply", "setting", "words"),
+    [
+        (SEEDS[3].text + " again", "hard_size", "lower hard_size and easy_size, add seeds, or raise novelty"),
+        (SEEDS[0].text, "generator_temperature", "raise generator_temperature"),
+        (("truncated", "Explain how"), "generator_max_tokens", "raise generator_max_tokens"),
+        ("I can't help with that.", "generator_draw", "another generator_draw asks it anew"),
+        (("failed", ""), "generator_draw", "another generator_draw asks it anew"),
+    ],
+)
+def test_the_error_names_the_setting_whose_change_is_the_remedy(reply: Any, setting: str, words: str) -> None:
+    error, _ = stopped(lambda _: reply)
+    assert error.setting == setting
+    assert error.cause == ""
+    assert words in str(error)
+
+
+@pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize(("split", "kind"), [(Split([], SEEDS, []), "hard"), (Split(SEEDS, [], []), "easy")])
-def test_without_seeds_nothing_is_paid(split: Split, kind: str) -> None:
-    error, client = stopped(sentence, split)
+def test_without_seeds_nothing_is_paid(split: Split, kind: str, short: bool) -> None:
+    error, client = stopped(sentence, split, short=short)
     assert client.asked == []
     assert f"no {kind} instruction to start from" in str(error)
+    assert error.setting == "tau"
+
+
+def test_a_short_generation_returns_what_it_has_of_both_kinds() -> None:
+    def reply(call: int) -> str:  # nothing new after the first ten calls
+        return sentence(call) if call < 10 else ""
+
+    assert "10 of 12 hard" in str(stopped(reply)[0])
+    error, _ = stopped(reply, short=True)  # no easy one yet: ten calls are all for hard ones
+    assert "0 of 12 easy" in str(error)
+    made, client = run(lambda call: sentence(call) if call % 12 < 5 and call < 24 else "", short=True)
+    assert Counter(i.source for i in made.instructions) == {"hard": 5, "easy": 5}
+    assert len(made.candidates) == len(client.asked)
+    assert run(sentence, short=True)[0] == run(sentence)[0]
+
+
+def test_with_one_kind_short_the_other_meets_its_count() -> None:
+    hard = {seed.text for seed in SPLIT.hard}
+
+    class Dull(Fake):
+        def map(self, requests: Sequence[ChatRequest], **settings: Any) -> list[Completion]:
+            found = super().map(requests, **settings)
+            dull = [any(text in r.messages[0]["content"] for text in hard) and r.slot != "1.0" for r in requests]
+            return [Completion("ok", "", Usage(), False, "", "", "") if d else c for c, d in zip(found, dull)]
+
+    made = generate(Dull(sentence), SPLIT, SEEDS, hard_size=12, easy_size=30, short=True)  # type: ignore[arg-type]
+    assert Counter(i.source for i in made.instructions) == {"hard": 10, "easy": 30}
+
+
+def test_a_draw_asks_every_call_anew_and_draw_0_as_ever() -> None:
+    slots = [[r.slot for r in run(sentence, draw=draw)[1].asked] for draw in (0, 2)]
+    assert set(slots[0]) == {"1.0", "1.1"}
+    assert slots[1] == [f"{slot}.2" for slot in slots[0]]
+    assert [r.slot for r in run(sentence)[1].asked] == slots[0]
+
+
+def test_an_outage_stops_after_the_round_and_its_calls_count_for_nothing() -> None:
+    error, client = stopped(lambda call: ("outage", "") if call % 3 == 0 else sentence(call), short=True)
+    assert (error.cause, error.setting) == ("outage", "")
+    assert len(client.asked) == 24
+    assert "8 of 24 calls to the generator unanswered (HTTP 503)" in str(error)
+    assert len(error.generation.candidates) == len(error.generation.instructions) == 16
+    whole, _ = run(sentence)
+    again, client = run(sentence)  # the same calls again, now all of them are answered
+    assert again == whole
+    assert [r.slot for r in client.asked][:12] == ["1.0"] * 10 + ["1.1"] * 2
 
 
 def test_with_all_undecided_no_side_is_blamed() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from lionkit.plots import loop as plots
 
@@ -39,6 +40,25 @@ def test_iterations_without_a_score_leave_a_gap() -> None:
     assert pd.isna(list(ax.get_lines()[0].get_ydata())).all()
 
 
+RUNS = pd.DataFrame(
+    [("a", 0, 0.3, 0.25, 0.4), ("b $x$", 0, 0.3, None, None), ("a", 1, 0.7, 0.6, 0.75), ("b $x$", 1, 0.8, 0.7, 0.9)],
+    columns=["run", "iteration", "relative_score", "low", "high"],
+)
+
+
+def test_runs_are_compared_as_a_line_each_with_their_intervals() -> None:
+    ax = plots.comparison(RUNS)
+    ax.figure.canvas.draw()
+    lines = {bars.get_label(): bars.lines for bars in ax.containers}
+    assert list(lines) == ["a", r"b \$x\$"]
+    assert list(lines["a"][0].get_xdata()) == [0, 1]
+    assert list(lines["a"][0].get_ydata()) == pytest.approx([30, 70])
+    ends = [[part[:, 1].tolist() for part in bars[2][0].get_segments() if len(part)] for bars in lines.values()]
+    assert ends[0] == [pytest.approx([25, 40]), pytest.approx([60, 75])]
+    assert ends[1] == [pytest.approx([70, 90])]  # no bar without an interval
+    assert list(ax.get_xticks()) == [0, 1]
+
+
 def test_sides_add_up_to_the_pool() -> None:
     ax = plots.pool_sides(TABLE)
     heights = [[bar.get_height() for bar in bars] for bars in ax.containers]
@@ -62,15 +82,12 @@ def test_validation_loss_stands_at_the_ends_of_the_epochs() -> None:
 
 
 def test_the_live_plot_is_one_picture_that_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[tuple[str, bytes]] = []
+    shown: list[tuple[bool, bytes]] = []
+    names: set[str] = set()
 
-    class Handle:
-        def update(self, picture: Any) -> None:
-            shown.append(("update", picture.data))
-
-    def display(picture: Any, display_id: bool) -> Handle:
-        shown.append(("display", picture.data))
-        return Handle()
+    def display(picture: Any, *, display_id: str, update: bool) -> None:
+        shown.append((update, picture.data))
+        names.add(display_id)
 
     draw = plots.live_loss()
     monkeypatch.setattr("IPython.display.display", display)
@@ -80,15 +97,30 @@ def test_the_live_plot_is_one_picture_that_is_redrawn(monkeypatch: pytest.Monkey
     draw([3.0])
     draw([3.0, 2.0], [(2, 2.5)])
     draw([3.0, 2.0], [(2, 2.5)])
-    assert [kind for kind, _ in shown] == ["display", "update", "update"]
+    assert [update for update, _ in shown] == [False, True, True]
+    assert len(names) == 1
     assert shown[0][1] != shown[1][1] == shown[2][1]
     assert shown[0][1].startswith(b"\x89PNG")
     assert plt.get_fignums() == []
 
 
+@pytest.mark.parametrize("draw", [plots.scores, plots.pool_sides, plots.comparison])
+@pytest.mark.parametrize("typed", [True, False])
+def test_empty_tables_give_empty_axes(draw: Callable[..., Axes], typed: bool, recwarn: pytest.WarningsRecorder) -> None:
+    columns = RUNS if draw is plots.comparison else TABLE
+    ax = draw(columns.iloc[:0] if typed else pd.DataFrame({name: [] for name in columns}))
+    ax.figure.canvas.draw()
+    assert not any(len(line.get_xdata()) for line in ax.get_lines())
+    assert not ax.patches
+    assert plots.loss([]).get_lines()[0].get_xdata().size == 0
+    assert [str(w.message) for w in recwarn] == []
+
+
 def test_given_axes_are_used_and_nothing_else_is_made() -> None:
     _, ax = plt.subplots()
-    for draw, *arguments in ((plots.loss, [1.0]), (plots.scores, TABLE), (plots.pool_sides, TABLE), (plots.method,)):
+    for draw, *arguments in (
+        (plots.loss, [1.0]), (plots.scores, TABLE), (plots.pool_sides, TABLE), (plots.method,), (plots.comparison, RUNS)
+    ):  # fmt: skip
         assert draw(*arguments, ax=ax) is ax
     assert len(plt.get_fignums()) == 1
 

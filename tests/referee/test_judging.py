@@ -20,7 +20,7 @@ from lionkit.client import ChatClient, ChatRequest, Completion, Usage
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.prompts import REFEREE_FORMAT, referee_messages
 from lionkit.records import Instruction, Response, Verdict
-from lionkit.referee import Scores, Unscored, judge, parse_scores, shorten, trust
+from lionkit.referee import Scores, Unscored, judge, judging, parse_scores, shorten, trust
 from lionkit.sandbox import answer_key
 from lionkit.sandbox.families import seeds, solve
 from lionkit.sandbox.faults import Faults
@@ -359,7 +359,9 @@ def test_what_stays_unread_is_undecided_with_both_replies_kept() -> None:
     assert "Score of answer 1: 9" in undecided.teacher_first.reply
     assert undecided.student_first.reply == "no idea"
     assert undecided.reason == "student first: no scores were found"
-    assert verdicts[1].reason == "teacher first: the referee's reply was cut at the token limit"
+    assert (
+        verdicts[1].reason == "teacher first: the referee's reply was cut at the token limit: raise referee_max_tokens"
+    )
     split = pools.split_by_gap(ITEMS, verdicts, 1.0)
     assert [len(part) for part in split] == [2, 0, 2]
 
@@ -390,6 +392,25 @@ def test_a_pair_with_a_response_that_is_not_whole_is_not_asked() -> None:
     assert run(FakeClient(honest), ITEMS[:1], teacher, student)[0].label(1.0) == "undecided"
 
 
+def test_what_an_outage_left_open_is_marked_and_everything_else_is_final() -> None:
+    def answer(request: ChatRequest) -> Completion:
+        first, _ = seats(request)
+        if first == TEACHER[0].text:
+            return Completion("failed", "", Usage(), False, "HTTP 503", "", "fake", "outage")  # type: ignore[arg-type]
+        return ok("", "failed", "too long") if first == TEACHER[1].text else honest(request)
+
+    student = [*STUDENT[:2], Response("q2", "", "failed", "HTTP 503", missing=True), Response("q3", "", "refused")]
+    client = FakeClient(answer)
+    verdicts = run(client, ITEMS, TEACHER, student)
+    assert [[j.missing for j in v.judgements] for v in verdicts] == [
+        [True, False], [False, False], [True, True], [False, False]
+    ]  # fmt: skip
+    assert [len(asked) for asked in client.rounds] == [4]
+    assert verdicts[0].reason == "teacher first: referee call failed: HTTP 503"
+    assert verdicts[2].teacher_first.reason == "student response failed: HTTP 503"
+    assert not run(FakeClient(honest), ITEMS[:1], [], STUDENT)[0].teacher_first.missing  # never there, not missing
+
+
 def test_empty_answers_are_asked_and_equal_ones_give_one_request() -> None:
     client = FakeClient(lambda request: ok("Score of answer 1: 9\nScore of answer 2: 1"))
     run(client, ITEMS[:1], TEACHER, [Response("q0", "")])
@@ -401,9 +422,10 @@ def test_empty_answers_are_asked_and_equal_ones_give_one_request() -> None:
         assert (verdict.gap, verdict.teacher_score) == (0, 5)
 
 
-def test_long_texts_are_shortened_to_the_same_limit() -> None:
+def test_long_texts_are_shortened_to_the_same_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "LONGEST", 100)
     client = FakeClient(lambda request: ok(PAIR))
-    run(client, ITEMS[:1], [Response("q0", "t" * 1000)], [Response("q0", "s" * 3000)], max_chars=100)
+    run(client, ITEMS[:1], [Response("q0", "t" * 1000)], [Response("q0", "s" * 3000)])
     first, second = seats(client.rounds[0][0])
     assert (first.count("t" * 50), second.count("s" * 50)) == (2, 2)
     assert "900 characters left out" in first
