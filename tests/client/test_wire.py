@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from lionkit.client import ChatClient, ChatRequest, Usage, wire
-from lionkit.client.wire import read_error, read_reply, retry_after
+from lionkit.client.outcomes import Outcome, read_error, read_reply, retry_after
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError, StageStopped
 from lionkit.sandbox.faults import TRANSIENT, Faults
@@ -273,7 +273,7 @@ def test_backoff_doubles_and_is_jittered(client: Any, monkeypatch: pytest.Monkey
     async def rest(stage: Any, wait: float) -> None:
         waits.append(wait)
 
-    monkeypatch.setattr("lionkit.client.live.Stage.rest", rest)
+    monkeypatch.setattr("lionkit.client.asking.Asking.rest", rest)
     app = create_app(lambda messages, **_: "ok" if messages[0]["content"] == "warm" else problem(500, "broken"))
     made = client(app, max_attempts=10, concurrency=8)
     made.map(asks("warm"))
@@ -537,7 +537,7 @@ def test_an_endpoint_that_says_nothing_is_quoted_with_nothing() -> None:
 def test_an_error_inside_a_200_is_read_as_that_error() -> None:
     """OpenRouter: what fails after the model was reached comes with status 200, its code within."""
 
-    def read(code: Any, text: str, **more: Any) -> wire.Outcome:
+    def read(code: Any, text: str, **more: Any) -> Outcome:
         return read_reply({"error": {"code": code, "message": text}, **more}, {}, {"model": "x"}, ApiConfig())
 
     assert read(429, "slow down").kind == "limited"
@@ -606,9 +606,9 @@ def test_a_server_that_goes_away_midway_stops_the_stage_and_fails_no_row(client:
     monkeypatch.setattr("lionkit.client.live.LONGEST_BACKOFF", 0.02)
     gone: list[bool] = []
 
-    async def leaving(*args: Any) -> wire.Outcome:
+    async def leaving(*args: Any) -> Outcome:
         if gone:
-            return wire.Outcome("unreachable", error="the connection failed (ConnectError)")
+            return Outcome("unreachable", error="the connection failed (ConnectError)")
         return await attempt(*args)
 
     attempt = wire.attempt
@@ -704,7 +704,7 @@ def test_a_missing_key_is_named_or_asked_for(tmp_path: Path, monkeypatch: pytest
 def test_an_interactive_session_is_asked_for_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts: list[str] = []
     monkeypatch.setattr("sys.stdin", type("Tty", (io.StringIO,), {"isatty": lambda self: True})())
-    monkeypatch.setattr("lionkit.client.chat.getpass.getpass", lambda prompt: prompts.append(prompt) or KEY)
+    monkeypatch.setattr("lionkit.client.key.getpass.getpass", lambda prompt: prompts.append(prompt) or KEY)
     app = create_app(backwards, key=KEY)
     monkeypatch.setattr("lionkit.client.chat.connect", lambda config, key, *_: wire.connect(config, key, app))
     made = ChatClient(ApiConfig(), tmp_path / "calls.sqlite")
