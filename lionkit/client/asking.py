@@ -168,7 +168,7 @@ class Asking:
         call.tries += 1
         call.limited += outcome.kind == "limited" or (outcome.kind == "unreachable" and known)
         call.failing_since = call.failing_since or time.time()
-        error = f"{outcome.error} (given up after {call.tries} attempts)"
+        error = f"{outcome.error} (given up after {call.tries} attempt{'s' * (call.tries != 1)})"
         if outcome.kind == "failed":
             self.fail(call, outcome.error, outcome.cause)
         elif call.tries - call.limited < most and call.limited < PATIENCE * most:
