@@ -24,9 +24,12 @@ from lionkit.config import ApiConfig, endpoint
 from lionkit.errors import StageStopped
 from lionkit.records import Status
 
+Body = dict[str, Any]
 PATIENCE = 10
 """Rate limits, and refused connections to a server that has answered before, that a call may meet, in multiples of
 `max_attempts`: they do not count as failures of the row."""
+FINAL = ("ok", "truncated", "filtered", "refused")
+"""Kinds of outcomes that are replies, and stored."""
 PILOT = 10
 """Replies after which the rest is expected to cost what these did on average."""
 
@@ -48,13 +51,16 @@ class Endpoint:
     answered_at: float = 0.0
     """When the endpoint last answered anything but a failure of its own, in seconds since the epoch."""
 
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The budgets that are set, by the name of their setting."""
+        limits = {"api.budget_usd": self.config.budget_usd, "api.budget_tokens": self.config.budget_tokens}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
     def exceeded(self, usage: Usage) -> str:
         """The setting of the budget that so much in all exceeds; empty where it is within the budgets."""
-        config = self.config
-        if config.budget_tokens is not None and usage.total_tokens > config.budget_tokens:
-            return "api.budget_tokens"
-        dear = config.budget_usd is not None and usage.dollars(config.price_per_million) > config.budget_usd
-        return "api.budget_usd" if dear else ""
+        used = {"api.budget_usd": usage.dollars(self.config.price_per_million), "api.budget_tokens": usage.total_tokens}
+        return next((name for name, limit in self.budgets.items() if used[name] > limit), "")
 
 
 @dataclass
@@ -105,21 +111,21 @@ class Asking:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.halted.wait(), seconds)
 
-    def body(self, call: Call) -> dict[str, Any]:
+    def body(self, call: Call) -> Body:
         return body_of(call.request, call.model, self.endpoint.habits.get(call.model, {}))
 
     def claim(self, call: Call, token: str | None = None) -> str:
         """As `Store.claim`; `done` where the reply was there."""
-        limited = self.config.budget_usd or self.config.budget_tokens
-        state = self.store.claim(call, self.bill, token, self.endpoint.exceeded if limited else None)
+        limited = self.endpoint.exceeded if self.endpoint.budgets else None
+        state = self.store.claim(call, self.bill, token, limited)
         if isinstance(state, Completion):
             self.done[call.key] = state
             return "done"
         return state
 
-    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any], token: str | None = None) -> bool:
+    def settle(self, call: Call, outcome: Outcome, sent: Body, token: str | None = None) -> bool:
         """Enter an attempt's outcome; whether the call is to be sent again. `token` is its batch's."""
-        if outcome.replied or outcome.kind not in ("retry", "limited", "unreachable", "stop"):
+        if outcome.replied or outcome.kind in (*FINAL, "failed", "adapt"):
             self.endpoint.answered_at = time.time()
         if outcome.replied:
             self.endpoint.habits.setdefault(call.model, {})
@@ -136,31 +142,20 @@ class Asking:
             return False
         return self._again(call, outcome)
 
-    def keep(
-        self, key: str, model: str, outcome: Outcome, sent: dict[str, Any], token: str | None
-    ) -> Completion | None:
+    def keep(self, key: str, model: str, outcome: Outcome, sent: Body, token: str | None) -> Completion | None:
         """Settle a call in the store; its reply, if the outcome is one."""
-        hide, reply = self.endpoint.hide, tuple[str, ...]()
-        if outcome.kind in ("ok", "truncated", "filtered", "refused"):
-            settings = json.dumps({name: value for name, value in sent.items() if name != "messages"})
-            reply = (outcome.kind, hide(outcome.text), hide(outcome.error), model, settings)
+        hide, settings = self.endpoint.hide, {name: value for name, value in sent.items() if name != "messages"}
+        text, error, final = hide(outcome.text), hide(outcome.error), outcome.kind in FINAL
+        reply = (outcome.kind, text, error, model, json.dumps(settings)) if final else ()
         paid = self.store.settle(key, outcome.paid, self.bill, token, reply)
         self.paid += paid
-        if not reply:
-            return None
-        return Completion(cast(Status, reply[0]), reply[1], paid, False, reply[2], key, model)
+        return Completion(cast(Status, outcome.kind), text, paid, False, error, key, model) if final else None
 
     def fail(self, call: Call, error: str, cause: Cause) -> None:
         """End a row without a reply; it is not stored, so that the next map asks it again."""
         self.failed += 1
         told = (self.endpoint.hide(error), call.key, call.model, cause)
         self.done[call.key] = Completion("failed", "", NOTHING, False, *told)
-
-    def fail_unanswered(self) -> None:
-        """Where the endpoint is down, end all rows that have no reply."""
-        for call in self.calls if self.outage else ():
-            if call.key not in self.done:
-                self.fail(call, self.outage, "outage")
 
     def _again(self, call: Call, outcome: Outcome) -> bool:
         """After a failed attempt: whether the call is sent again. If not, its row, or the whole map, has failed."""

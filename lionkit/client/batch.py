@@ -12,7 +12,7 @@ import json
 import time
 import uuid
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 import openai
 
@@ -20,6 +20,7 @@ from lionkit.client.asking import Asking
 from lionkit.client.outcomes import Outcome, message_of, read_error, read_reply
 from lionkit.config import endpoint
 
+PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 ROWS, BYTES = 50_000, 190_000_000
 """The most that one batch may hold (the API allows 200 MB). All its rows name one model."""
 OUTAGES = 30
@@ -62,12 +63,9 @@ async def _submit(asking: Asking, client: openai.AsyncOpenAI, share: int) -> boo
     if not lines:
         return False
     file = await client.files.create(file=("calls.jsonl", "\n".join(lines).encode()), purpose="batch")
-    made = await client.with_options(max_retries=0).batches.create(
-        input_file_id=file.id,
-        endpoint="/v1/chat/completions",
-        completion_window="24h",
-        metadata={"lionkit": token, "model": json.loads(lines[0])["body"]["model"]},
-    )
+    once = client.with_options(max_retries=0)  # a second attempt could submit it twice
+    metadata = {"lionkit": token, "model": json.loads(lines[0])["body"]["model"]}
+    made = await once.batches.create(input_file_id=file.id, endpoint=PATH, completion_window="24h", metadata=metadata)
     asking.store.note_batch(token, made.id)
     return True
 
@@ -76,9 +74,8 @@ def _claim(asking: Asking, token: str, share: int) -> list[str]:
     """The lines of a batch's file: calls to one model, claimed under the token."""
     model, lines, size = "", list[str](), 0
     for call in asking.queue:
-        row = {"method": "POST", "url": "/v1/chat/completions", "body": asking.body(call)}
-        slot = f":{call.request.slot}" if asking.endpoint.local else ""
-        line = json.dumps({"custom_id": call.key + slot, **row})
+        name = f"{call.key}:{call.request.slot}" if asking.endpoint.local else call.key
+        line = json.dumps({"custom_id": name, "method": "POST", "url": PATH, "body": asking.body(call)})
         if lines and (len(lines) == share or size + len(line) >= BYTES):
             break
         if lines and call.model != model:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from operator import add
 from typing import Any, Literal
 
 from lionkit.config import ApiConfig
@@ -60,11 +61,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        return Usage(*map(add, astuple(self), astuple(other)))
 
     def dollars(self, price_per_million: tuple[float, float] | None) -> float:
         """Cost at (prompt, reply) dollars per million tokens; NaN where the price is unknown."""
@@ -182,7 +179,7 @@ class Bill:
     expected: Estimate
     """For the calls in `actual`; from the first replies (`pilot`) where there were enough, else from sizes."""
     actual: Estimate
-    """Replies stored, and calls cut off by an interrupt or a kill (at their upper bound)."""
+    """Attempts that were answered or may have been billed; those that a kill or an interrupt cut off, at their most."""
 
     def __str__(self) -> str:
         return f"{self.label}: {self.actual}; expected were {self.expected}"

@@ -90,10 +90,10 @@ class ChatClient:
     def bills(self) -> list[Bill]:
         """Expected and actual use of every `map` on this store that asked something, oldest first."""
         with Store(self.store, read_only=self.replay) as store:
-            return [
-                Bill(label, priced(calls, guess, self.config, basis), priced(calls, used, self.config, "actual"))
-                for label, calls, basis, guess, used in store.bills()
-            ]
+            return [self._bill(*row) for row in store.bills().values()]
+
+    def _bill(self, label: str, calls: int, basis: str, guess: Usage, used: Usage) -> Bill:
+        return Bill(label, priced(calls, guess, self.config, basis), priced(calls, used, self.config, "actual"))
 
     def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
         url, own = endpoint(self.config), self.config.model
@@ -101,12 +101,9 @@ class ChatClient:
 
     def _check(self, calls: list[Call]) -> None:
         """See that calls may be asked: their lengths under a budget, the key."""
-        budget = (
-            "api.budget_usd" if self.config.budget_usd else "api.budget_tokens" if self.config.budget_tokens else ""
-        )
-        if budget and any(call.request.max_tokens is None for call in calls):
+        if self._endpoint.budgets and any(call.request.max_tokens is None for call in calls):
             problem = "a budget needs max_tokens in every request: without it, a reply can cost anything"
-            raise ConfigError(problem, setting=budget)
+            raise ConfigError(problem, setting=next(iter(self._endpoint.budgets)))
         self._key.find(self.config, offline=self.app is not None)
         self._endpoint.local = self.app is not None or urlsplit(endpoint(self.config)).hostname in LOCAL
 
@@ -126,7 +123,7 @@ class ChatClient:
             with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
                 store.leave(bill)
         if aloud:
-            print(Bill(label, asking.expected, priced(asking.kept, asking.paid, self.config, "actual")))
+            print(self._bill(*store.bills()[bill]))
         if stopped := asking.stopped:
             if stopped.cause == "key":
                 self._key.value = ""  # one that was typed is asked for again

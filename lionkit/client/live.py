@@ -53,7 +53,9 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
                 await asking.rest(POLL if asking.queue else 0)
         except LionkitError as error:
             asking.halt(str(error), setting=error.setting)
-    asking.fail_unanswered()
+    for call in asking.calls if asking.outage else ():
+        if call.key not in asking.done:
+            asking.fail(call, asking.outage, "outage")
 
 
 async def _work(asking: Asking, client: openai.AsyncOpenAI, queue: deque[Call]) -> None:
@@ -89,7 +91,7 @@ async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call) -> fl
         outcome = await attempt(client, body, asking.config, slot)
     except asyncio.CancelledError:
         paid = None if sent else NOTHING  # what was sent may have been billed
-        asking.paid += asking.store.settle(call.key, paid, asking.bill, None, cut_off=sent)
+        asking.paid += asking.store.settle(call.key, paid, asking.bill, None)
         raise
     finally:
         if sent:

@@ -17,6 +17,7 @@ from lionkit.client.calls import Cause, Usage
 from lionkit.client.pacing import seconds
 from lionkit.config import ApiConfig, endpoint
 
+Headers = Mapping[str, str]
 NOTHING = Usage()
 LONGEST_WAIT = 600.0
 """Seconds; a longer Retry-After is cut to this."""
@@ -25,29 +26,24 @@ MOST_TOKENS = 10**9
 CUT = ("length", "model_length", "max_tokens")
 BROKEN = ("error", "abort", "insufficient_system_resource")
 """`finish_reason`s of an unfinished reply: cut at the token limit; broken off by a fault of the server."""
-_UNSUPPORTED = re.compile(
-    r"unsupported|not support|unrecogni[sz]ed|unknown|unavailable|not permitted|only the default", re.I
-)
-_SCHEMA = re.compile(r"response.?format|(response|json).?schema|structured.?output|additional.?properties", re.I)
-_TOO_LONG = re.compile(r"context.?(length|window|size)|maximum context|prompt is too long", re.I)
-_FILTER = re.compile(r"content.?(filter|policy|management)|responsible.?ai|requires moderation|input was flagged", re.I)
-_NO_MONEY = re.compile(r"insufficient.?(quota|balance|credit)|billing|exceeded your current quota", re.I)
-_NO_KEY = re.compile(r"api.?key.{0,30}(not valid|invalid|not found|expired)", re.I)
+# what endpoints say, by what it means
+_UNSUPPORTED = re.compile(r"(?i)(un|not )support|unrecogni[sz]ed|unknown|unavailable|not permitted|only the default")
+_SCHEMA = re.compile(r"(?i)response.?format|(response|json).?schema|structured.?output|additional.?properties")
+_TOO_LONG = re.compile(r"(?i)context.?(length|window|size)|maximum context|prompt is too long")
+_FILTER = re.compile(r"(?i)content.?(filter|policy|management)|responsible.?ai|requires moderation|input was flagged")
+_NO_MONEY = re.compile(r"(?i)insufficient.?(quota|balance|credit)|billing|exceeded your current quota")
+_NO_KEY = re.compile(r"(?i)api.?key.{0,30}(not valid|invalid|not found|expired)")
 _NO_MODEL = re.compile(
-    r"(model|deployment).{0,200}(not.?found|not exist|no access)|(unknown|invalid|no such).model"
-    r"|not.found.{0,20} model|no endpoints found",
-    re.I | re.S,
+    r"(?is)(model|deployment).{0,200}(not.?found|not exist|no access)|(unknown|invalid|no such).model"
+    r"|not.found.{0,20} model|no endpoints found"
 )
 _NO_SYSTEM = re.compile(
-    r"system.?(role|message|prompt)s?.{0,40}(not|un).{0,12}(support|allow|permit|accept)"
+    r"(?is)system.?(role|message|prompt)s?.{0,40}(not|un).{0,12}(support|allow|permit|accept)"
     r"|(not|un|n't).{0,12}support.{0,40}system.?(role|message|prompt)"
-    r"|only user and (assistant|model) roles|roles must alternate",
-    re.I | re.S,
+    r"|only user and (assistant|model) roles|roles must alternate"
 )
-_SOON = re.compile(r"(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)", re.I)
-_SECRET = re.compile(
-    r"\b\w?(sk|pk|key|hf|xai|nvapi)[-_][\w*.\-]{4,}|\bAIza\S+|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*", re.I
-)
+_SOON = re.compile(r"(?i)(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)")
+_SECRET = re.compile(r"(?i)\b\w?(sk|pk|key|hf|xai|nvapi)[-_][\w*.\-]{4,}|\bAIza\S+|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*")
 
 
 @dataclass(frozen=True)
@@ -116,11 +112,9 @@ def _answer(text: str) -> str:
 def _usage(counts: Any) -> Usage | None:
     """The endpoint's count; None where it gave none, or zeros. Gemini and xAI count thoughts in the total alone."""
     try:
-        asked, written, total = (
-            max(0, int(n or 0))
-            for n in (counts["prompt_tokens"], counts.get("completion_tokens"), counts.get("total_tokens"))
-        )
-        thoughts = max(0, int((counts.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0))
+        told = (counts["prompt_tokens"], counts.get("completion_tokens"), counts.get("total_tokens"))
+        details = counts.get("completion_tokens_details") or {}
+        asked, written, total, thoughts = (max(0, int(n or 0)) for n in (*told, details.get("reasoning_tokens")))
         believed = asked > 0 and max(asked, written, total, thoughts) <= MOST_TOKENS
         return Usage(asked, max(written, total - asked), thoughts) if believed else None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
@@ -146,9 +140,7 @@ def one_line(text: str) -> str:
     return "".join(c for c in words if c.isprintable())
 
 
-def read_error(
-    status: int, error: Any, headers: Mapping[str, str], sent: Mapping[str, Any], config: ApiConfig
-) -> Outcome:
+def read_error(status: int, error: Any, headers: Headers, sent: Mapping[str, Any], config: ApiConfig) -> Outcome:
     """The meaning of an HTTP error: whether it ends the row or the map, or the request is sent again."""
     error = _fields(error)
     said, code = message_of(error), f"{error.get('code') or ''} {error.get('type') or ''}"
@@ -181,14 +173,12 @@ def read_error(
         return Outcome("failed", error=f"the prompt is too long for {model}: {said}")
     for name in ("max_tokens", "temperature", "response_format"):
         named = error.get("param") == name or name in said.replace(" ", "_")
-        refused = named and _UNSUPPORTED.search(all_of_it)
-        if name == "response_format":  # whatever is wrong with it, a reply without it serves as well
-            refused = refused or _SCHEMA.search(said)
-        if name in sent and refused:
+        # whatever is wrong with a response_format, a reply without it serves as well
+        odd = name == "response_format" and _SCHEMA.search(said)
+        if name in sent and (odd or named and _UNSUPPORTED.search(all_of_it)):
             return Outcome("adapt", text=name, error=f"{model} does not take {name}: {said}")
-    cause: Cause = "system role" if _NO_SYSTEM.search(said) else ""
-    error = f"the endpoint refused the request ({status}): {said}".rstrip(": ")
-    return Outcome("failed", error=error, cause=cause)
+    refusal = f"the endpoint refused the request ({status}): {said}".rstrip(": ")
+    return Outcome("failed", error=refusal, cause="system role" if _NO_SYSTEM.search(said) else "")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -26,6 +26,8 @@ from lionkit.client.turn import turn
 from lionkit.errors import LionkitError, StageStopped
 
 COLUMNS = "key, status, text, error, prompt_tokens, completion_tokens, reasoning_tokens, model"
+Budget = Callable[[Usage], str]
+Reply = tuple[str, str, str, str, str] | tuple[()]
 IN = "IN (SELECT value FROM json_each(?))"
 
 
@@ -74,7 +76,7 @@ class Store:
 
     def _settle_left(self) -> None:
         for (key,) in self._rows("SELECT key FROM pending WHERE token IS NULL"):
-            self.settle(key, None, None, None, cut_off=True)
+            self.settle(key, None, None, None)
         self._rows("UPDATE pending SET bill = NULL")
 
     def find(self, calls: Iterable[Call]) -> dict[str, Completion]:
@@ -96,9 +98,7 @@ class Store:
                     found.setdefault(call.key, reply)
         return found
 
-    def claim(
-        self, call: Call, bill: int, token: str | None, exceeded: Callable[[Usage], str] | None
-    ) -> Completion | str:
+    def claim(self, call: Call, bill: int, token: str | None, exceeded: Budget | None) -> Completion | str:
         """The reply if it is there by now, else `claimed`, `taken` (another thread or a batch has it), or `wait` (the
         budget may allow it once calls in flight are settled). `token` is that of the batch that it goes into.
 
@@ -123,16 +123,7 @@ class Store:
             self._rows("INSERT INTO pending VALUES (?, ?, ?, NULL, ?, ?, ?)", *values)
         return "claimed"
 
-    def settle(
-        self,
-        key: str,
-        paid: Usage | None,
-        bill: int | None,
-        token: str | None,
-        reply: tuple[str, ...] = (),
-        *,
-        cut_off: bool = False,
-    ) -> Usage:
+    def settle(self, key: str, paid: Usage | None, bill: int | None, token: str | None, reply: Reply = ()) -> Usage:
         """End a call in flight: enter what it cost (None: its upper bound) in the account and a bill (None: that of
         the map that sent it), and keep its reply (status, text, error, model, settings as sent), if there is one.
 
@@ -142,10 +133,10 @@ class Store:
             sql = "FROM pending WHERE key = ? AND token IS ?"
             if not (rows := self._rows(f"SELECT family, bill, prompt_tokens, completion_tokens {sql}", key, token)):
                 return paid or Usage()
+            self._rows(f"DELETE {sql}", key, token)
             family, own, asked, written = rows[0]
             paid = paid or Usage(asked, written)
             used = (paid.prompt_tokens, paid.completion_tokens)
-            self._rows(f"DELETE {sql}", key, token)
             if reply:
                 status, text, error, model, sent = reply
                 row = (
@@ -165,7 +156,7 @@ class Store:
             add = "prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?"
             more = "reasoning_tokens = reasoning_tokens + ?"
             self._rows(f"UPDATE account SET {add}, {more}", *used, paid.reasoning_tokens)
-            calls = int(bool(reply) or cut_off)
+            calls = bool(reply) or sum(used) > 0
             self._rows(f"UPDATE bills SET {add}, calls = calls + ? WHERE rowid = ?", *used, calls, bill or own)
         return paid
 
@@ -210,16 +201,17 @@ class Store:
         """The map of this bill has ended: nobody waits any more for the batches that it left open."""
         self._rows("UPDATE pending SET bill = NULL WHERE bill = ?", bill)
 
-    def bills(self) -> list[tuple[str, int, str, Usage, Usage]]:
-        """(label, calls, basis, expected, used) of every `map` that asked something, oldest first.
+    def bills(self) -> dict[int, tuple[str, int, str, Usage, Usage]]:
+        """(label, calls, basis, expected, used) of every `map` that asked something, by number, oldest first.
 
         What was expected is scaled to the calls that were made, so that a map that stopped and the one that went on
         add up to what one undisturbed map was expected to use.
         """
-        bills = []
-        for label, calls, basis, asked, written, *used, planned in self._rows("SELECT * FROM bills ORDER BY rowid"):
+        bills = {}
+        for number, label, calls, basis, *tokens, planned in self._rows("SELECT rowid, * FROM bills ORDER BY rowid"):
             share = calls / planned if planned else 1.0
-            bills.append((label, calls, basis, Usage(round(asked * share), round(written * share)), Usage(*used)))
+            expected = Usage(*(round(n * share) for n in tokens[:2]))
+            bills[number] = (label, calls, basis, expected, Usage(*tokens[2:]))
         return bills
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:

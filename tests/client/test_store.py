@@ -266,7 +266,7 @@ def test_threads_share_the_turn_and_the_next_process_settles_what_a_dead_one_lef
         with two.asking():
             most = bound(call.request)
             assert two.spent() == most
-            assert [(b[1], b[4]) for b in two.bills()] == [(1, most)]
+            assert [(b[1], b[4]) for b in two.bills().values()] == [(1, most)]
             assert two.claim(call, bill, None, None) == "claimed"
 
 
