@@ -1,4 +1,4 @@
-"""The teacher client: every paid call of a run goes through `ChatClient.map`, and is paid once."""
+"""The client: every paid call of a run goes through `ChatClient.map`, and is paid once."""
 
 from lionkit.client.calls import Bill, ChatRequest, Completion, Estimate, Usage, estimate, total
 from lionkit.client.chat import ChatClient

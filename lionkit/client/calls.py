@@ -1,29 +1,35 @@
-"""What is asked and what comes back: `ChatRequest`, `Completion`, `Usage`, the key of a call, and what calls will cost.
+"""Requests, completions, their tokens, the key of a call, and estimates of what calls will cost.
 
-Costs here are arithmetic on sizes: no tokenizer is downloaded and no price is built in. Prices are always the
-user's (`ApiConfig.price_per_million`); without them, tokens are all that is known.
+Estimates are computed from text sizes: no tokenizer is downloaded and no price is built in. Prices come from the user
+(`ApiConfig.price_per_million`); without them, only tokens are given.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+from operator import add
 from typing import Any, Literal
 
 from lionkit.config import ApiConfig
 from lionkit.errors import ConfigError
 from lionkit.records import Status
 
-Cause = Literal["", "key", "model", "empty", "system role"]
-"""What a failure came from, where somebody acts on it: a refused key or model, an empty reply, a chat template that
-knows no system role."""
+Cause = Literal["", "key", "model", "empty", "system role", "outage"]
+"""What a failure came from, where callers act on it: a refused key or model, an empty reply, a chat template without a
+system role, an endpoint or a network that failed (`outage`: asking again later may succeed)."""
+
+
+LOOPBACK = re.compile(r"(?<=://)(localhost|127\.0\.0\.1)(?=[:/]|$)")
+"""This machine, in an address: two names for one host."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One call: messages and settings. None leaves a setting to the configuration (`model`) or the endpoint."""
+    """One call: messages and settings. None leaves `model` to the configuration, other settings to the endpoint."""
 
     messages: list[dict[str, str]]
     model: str | None = None
@@ -31,9 +37,9 @@ class ChatRequest:
     max_tokens: int | None = None
     """Longest reply, in tokens, reasoning included. A budget needs it."""
     slot: int | str = 0
-    """Tells apart calls that are otherwise the same, where several samples are wanted."""
+    """Distinguishes calls that are otherwise equal, where several samples are wanted."""
     response_format: dict[str, Any] | None = None
-    """Structured output (`json_schema`); left out where the endpoint refuses it."""
+    """Structured output (`json_schema`); left out if the endpoint refuses it."""
 
     def __post_init__(self) -> None:
         texts = [m.get("content") if isinstance(m, dict) else None for m in self.messages]
@@ -43,7 +49,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the endpoint counted them; where it did not say, the upper bound that was reserved."""
+    """Tokens as the endpoint counted them; the call's upper bound where the endpoint gave no count."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -55,11 +61,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        return Usage(*map(add, astuple(self), astuple(other)))
 
     def dollars(self, price_per_million: tuple[float, float] | None) -> float:
         """Cost at (prompt, reply) dollars per million tokens; NaN where the price is unknown."""
@@ -70,60 +72,78 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What became of one request. Only `ok` texts are whole answers; every other status has its reason in `error`."""
+    """The result of one request. Only `ok` texts are whole answers; every other status has its reason in `error`."""
 
     status: Status
     text: str
-    """The reply; what there is of it when truncated or filtered; empty when refused or failed."""
+    """The reply; the part that arrived when truncated or filtered; empty when refused or failed."""
     usage: Usage
     cached: bool
-    """True when it was in the store before this `map` and nothing was paid now."""
+    """True when the reply was stored before this `map` asked for it, so that nothing was paid now."""
     error: str
     call_id: str
+    """Key of the reply in the call store."""
     model: str
     cause: Cause = ""
 
 
-@dataclass
-class Call:
-    """One distinct request of a map, and its bad luck so far."""
-
-    key: str
-    request: ChatRequest
-    model: str
-    failures: int = 0
-    limited: int = 0
-
-
 def call_key(request: ChatRequest, base_url: str, model: str) -> str:
-    """32 hex digits over everything that shapes the reply; the API key is no part of it."""
+    """32 hex digits over everything that shapes the reply. The API key is not part of it."""
     parts = (base_url, model, request.messages, request.temperature, request.max_tokens, request.response_format)
     text = json.dumps((*parts, request.slot), sort_keys=True)
     return hashlib.blake2s(text.encode(), digest_size=16).hexdigest()
 
 
+@dataclass
+class Call:
+    """One distinct request of a map, and the attempts so far."""
+
+    request: ChatRequest
+    model: str
+    keys: list[str]
+    """Its key, then others under which older stores may hold the reply."""
+    family: str
+    """The key without the token limit: calls of one family differ in nothing else."""
+    tries: int = 0
+    limited: int = 0
+    """Tries that met a rate limit, or an unreachable endpoint that had answered before."""
+    failing_since: float = 0.0
+    """When the first try failed, in seconds since the epoch."""
+
+    @property
+    def key(self) -> str:
+        return self.keys[0]
+
+
+def call_of(request: ChatRequest, base_url: str, model: str) -> Call:
+    """The request as a call to this endpoint. In keys, `localhost` is `127.0.0.1`."""
+    urls = {re.sub(LOOPBACK, host, base_url): None for host in ("127.0.0.1", "localhost")}
+    keys = [call_key(request, url, model) for url in urls]
+    return Call(request, model, keys, call_key(replace(request, max_tokens=None), next(iter(urls)), model))
+
+
 TEMPLATE = 128
-"""Tokens that a chat template may add to a prompt, its own system prompt included."""
+"""Tokens that a chat template may add to a prompt, including a system prompt of its own."""
 
 
 def _size(request: ChatRequest) -> int:
-    """Bytes of the prompt, with eight tokens' worth for each role."""
+    """Bytes of the prompt, plus eight tokens (32 bytes) for each message's role."""
     schema = len(json.dumps(request.response_format)) if request.response_format else 0
     return schema + sum(len(message["content"].encode("utf-8", "replace")) + 32 for message in request.messages)
 
 
 def bound(request: ChatRequest) -> Usage:
-    """The most a call can use: a token is at least a byte of text."""
+    """The most tokens a call can use: a token is at least one byte of text. Without `max_tokens`, 0 reply tokens."""
     return Usage(_size(request) + TEMPLATE, request.max_tokens or 0)
 
 
 BASES = {"sizes": "by size, replies at their longest", "pilot": "as the first replies", "actual": "paid"}
-"""What an estimate rests on. By size, a token is four bytes of a prompt."""
+"""What an estimate is based on, and how it is described. By size, four bytes of a prompt are one token."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What calls will use, or (`basis` = "actual") have used."""
+    """What calls are expected to use or, with `basis` "actual", have used."""
 
     calls: int
     usage: Usage
@@ -140,30 +160,31 @@ class Estimate:
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
-    """Their sum; its basis is the last one's."""
+    """Their sum, with the basis of the last one."""
     usage = sum((e.usage for e in estimates), Usage())
     return Estimate(sum(e.calls for e in estimates), usage, sum(e.dollars for e in estimates), estimates[-1].basis)
 
 
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
-    """Before anything was asked: a token is about four bytes of a prompt, and a reply is as long as it may be."""
+    """Tokens and dollars before anything is asked: four bytes of a prompt a token, replies as long as allowed."""
     usage = Usage(sum(_size(r) // 4 for r in requests), sum(r.max_tokens or 0 for r in requests))
     return priced(len(requests), usage, config, "sizes")
 
 
 @dataclass(frozen=True)
 class Bill:
-    """One `map` that asked something: what it was expected to use, and what it did use."""
+    """One `map` that asked something, finished or not: what its calls were expected to use, and what they used."""
 
     label: str
     expected: Estimate
-    """From the first replies (`pilot`) where there were enough of them, else from sizes."""
+    """For the calls in `actual`; from the first replies (`pilot`) where there were enough, else from sizes."""
     actual: Estimate
+    """Attempts that were answered or may have been billed; those that a kill or an interrupt cut off, at their most."""
 
     def __str__(self) -> str:
         return f"{self.label}: {self.actual}; expected were {self.expected}"
 
 
 def priced(calls: int, usage: Usage, config: ApiConfig, basis: str) -> Estimate:
-    """So many calls at the configuration's price."""
+    """The estimate for this usage at the configuration's price."""
     return Estimate(calls, usage, usage.dollars(config.price_per_million), basis)

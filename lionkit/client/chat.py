@@ -1,7 +1,7 @@
-"""`ChatClient.map`: requests in, completions out, in order; each paid once, whatever happens in between.
+"""`ChatClient.map`: requests in, completions out, in order; each is paid once, across kills and restarts too.
 
-Stored replies are read in one go. The rest is asked from a thread with an event loop of its own, so that it works
-in a notebook cell, a script, and several threads alike. A reply is in the store before it is handed on.
+Stored replies are read in one go. The rest is asked in a thread with an event loop of its own, so that it works in a
+notebook cell, a script, and several threads alike. A reply is in the store before it is returned.
 """
 
 from __future__ import annotations
@@ -9,48 +9,33 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import getpass
-import os
-import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lionkit.client.calls import (
-    Bill,
-    Call,
-    ChatRequest,
-    Completion,
-    Usage,
-    call_key,
-    estimate,
-    priced,
-)
-from lionkit.client.live import Stage, run
+from lionkit.client.asking import Asking, Endpoint
+from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Usage, call_of, estimate, priced
+from lionkit.client.key import Key
+from lionkit.client.live import run
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
-from lionkit.config import OPENAI_URL, ApiConfig, endpoint
+from lionkit.config import ApiConfig, endpoint
 from lionkit.errors import ConfigError, LionkitError, StageStopped
 from lionkit.progress import Progress
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "answer-key.invalid")
-SHORTEST_KEY = 16
-"""Characters; anything shorter ("EMPTY", "ollama") is no secret and may well be a word of a reply."""
-PILOT = 10
-"""Replies after which what is left is expected to cost what they did on average."""
 DRAIN = 10.0
 """Seconds that calls in flight get to arrive after an interrupt; a second interrupt cuts them off."""
 
 
 class ChatClient:
-    """Calls to one endpoint, with one store. `app` is a server in this process (ASGI) to reach instead of the network;
-    `replay` answers from the store only. Without `ambient`, the OPENAI_* variables that the SDK makes headers of stay
-    here. Use it from any number of threads, cells and event loops.
+    """Calls to one endpoint, with one store. `app` is a server in this process (ASGI) that is asked instead of the
+    network; `replay` answers from the store only. Without `ambient`, the SDK sends no headers from OPENAI_* variables.
+    May be used by several threads, cells and event loops at once.
     """
 
     def __init__(
@@ -58,10 +43,11 @@ class ChatClient:
     ) -> None:
         self.config, self.store, self.app, self.replay = config, Path(store), app, replay
         self.ambient = ambient
-        self._pacer = Pacer(config.requests_per_minute, config.tokens_per_minute)
-        self._seats = threading.Semaphore(config.concurrency)
-        self._habits: dict[str, dict[str, str | None]] = {}
-        self._key = _Key()
+        self._key = Key()
+        pacer = Pacer(config.requests_per_minute, config.tokens_per_minute)
+        self._endpoint = Endpoint(
+            config, pacer, threading.Semaphore(config.concurrency), self._key.hide, app is not None
+        )
 
     def map(
         self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None
@@ -69,30 +55,32 @@ class ChatClient:
         """One completion a request, in order; equal requests share one call. `progress` may be the bar's label;
         `batch` overrides the configuration's, for rounds that should not wait for hours.
 
-        A row's own problem is its status. Raises StageStopped for what no other row could escape (key, quota, model,
-        URL, budget, disk) and for a call that a replay does not have; what had arrived is stored.
+        A row's own problem is its status. Where an endpoint that has answered before goes down, the open rows end
+        as `failed` with the cause "outage"; failed rows are not stored, so that the next map asks them again. Raises
+        StageStopped for what no other row could escape (key, quota, model, URL, budget, disk) and for a call that a
+        replay does not have; what had arrived is stored.
         """
         asked = self._calls(requests)
         calls = {call.key: call for call in asked}
         with Store(self.store, read_only=self.replay) as store:
-            done = store.find(calls)
+            done = store.find(calls.values())
             missing = [call for key, call in calls.items() if key not in done]
             if missing and self.replay:
                 problem = f"{len(missing)} of {len(calls)} calls are not in {self.store}"
                 raise StageStopped(f"{problem}: replay asks nobody, so run live with the settings of the recorded run")
             if missing:
-                done |= self._ask(missing, store, progress, self.config.batch if batch is None else batch)
+                self._check(missing)
+                with store.asking():
+                    done |= store.find(missing)  # another process may have asked them meanwhile
+                    if missing := [call for call in missing if call.key not in done]:
+                        done |= self._ask(missing, store, progress, self.config.batch if batch is None else batch)
         return [done[call.key] for call in asked]
 
     def stored(self, requests: Sequence[ChatRequest]) -> bool:
-        """Whether the store has the replies to all of them."""
-        keys = {call.key for call in self._calls(requests)}
+        """Whether the store has replies that answer all of them."""
+        calls = {call.key: call for call in self._calls(requests)}
         with Store(self.store, read_only=self.replay) as store:
-            return len(store.find(keys)) == len(keys)
-
-    def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
-        url, own = endpoint(self.config), self.config.model
-        return [Call(call_key(r, url, r.model or own), r, r.model or own) for r in requests]
+            return len(store.find(calls.values())) == len(calls)
 
     def spent(self) -> Usage:
         """All the tokens this store's run has paid for, lost attempts included."""
@@ -102,114 +90,89 @@ class ChatClient:
     def bills(self) -> list[Bill]:
         """Expected and actual use of every `map` on this store that asked something, oldest first."""
         with Store(self.store, read_only=self.replay) as store:
-            return [
-                Bill(label, priced(calls, guess, self.config, basis), priced(calls, used, self.config, "actual"))
-                for label, calls, basis, guess, used in store.bills()
-            ]
+            return [self._bill(*row) for row in store.bills().values()]
+
+    def _bill(self, label: str, calls: int, basis: str, guess: Usage, used: Usage) -> Bill:
+        return Bill(label, priced(calls, guess, self.config, basis), priced(calls, used, self.config, "actual"))
+
+    def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
+        url, own = endpoint(self.config), self.config.model
+        return [call_of(request, url, request.model or own) for request in requests]
+
+    def _check(self, calls: list[Call]) -> None:
+        """See that calls may be asked: their lengths under a budget, the key."""
+        if self._endpoint.budgets and any(call.request.max_tokens is None for call in calls):
+            problem = "a budget needs max_tokens in every request: without it, a reply can cost anything"
+            raise ConfigError(problem, setting=next(iter(self._endpoint.budgets)))
+        self._key.find(self.config, offline=self.app is not None)
+        self._endpoint.local = self.app is not None or urlsplit(endpoint(self.config)).hostname in LOCAL
 
     def _ask(self, calls: list[Call], store: Store, progress: bool | str, batch: bool) -> dict[str, Completion]:
-        config, key = self.config, self._key
-        if (config.budget_usd or config.budget_tokens) and any(call.request.max_tokens is None for call in calls):
-            raise ConfigError("a budget needs max_tokens in every request: without it, a reply can cost anything")
-        key.find(config, offline=self.app is not None)
-        store.join()
-        expected = estimate([call.request for call in calls], config)
-        local = self.app is not None or urlsplit(endpoint(config)).hostname in LOCAL
-        shared = (self._pacer, self._seats, self._habits, key.hide)
-        stage = Stage(config, store, *shared, local, batch, deque(calls), expected)
         label = progress if isinstance(progress, str) else "calls"
         aloud = progress is not False and self.app is None  # servers in this process cost nothing
+        expected = estimate([call.request for call in calls], self.config)
         if aloud:
             batched = "; as a batch, up to a day: stop and run again whenever you like" if batch else ""
             print(f"{label}: about to make {expected}{batched}")
+        bill = store.open_bill(label, expected)
+        asking = Asking(self._endpoint, store, bill, calls, expected, batch)
         try:
-            with (
-                Progress(len(calls), label, "replies", shown=progress is not False) as bar,
-                concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread,
-            ):
-                future = thread.submit(
-                    lambda: asyncio.run(run(stage, connect(config, key.value, self.app, self.ambient)))
-                )
-                try:
-                    self._watch(future, stage, bar)
-                except KeyboardInterrupt:
-                    _drain(future, stage)
-                    self._watch(future, stage, bar)
-                    kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored in {store.path}"
-                    raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
-            future.result()
+            with Progress(len(calls), label, "replies", shown=progress is not False) as bar:
+                self._work(asking, bar)
         finally:
-            bill = Bill(label, stage.expected, priced(len(stage.done) - stage.failed, stage.paid, config, "actual"))
-            with contextlib.suppress(LionkitError):  # a store that cannot be written is the stage's problem already
-                store.add_bill(label, bill.actual.calls, bill.expected.basis, bill.expected.usage, stage.paid)
+            with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
+                store.leave(bill)
         if aloud:
-            print(bill)
-        if stage.problem:
-            if stage.cause == "key":
-                key.value = ""  # one that was typed is asked for again
-            kept = f"{len(stage.done) - stage.failed} of {len(calls)} replies are stored, run again to go on"
-            raise StageStopped(f"{stage.problem}; {kept}", stage.cause)
-        return stage.done
+            print(self._bill(*store.bills()[bill]))
+        if stopped := asking.stopped:
+            if stopped.cause == "key":
+                self._key.value = ""  # one that was typed is asked for again
+            problem = f"{stopped}; {asking.kept} of {len(calls)} replies are stored, run again to go on"
+            raise StageStopped(problem, stopped.cause, setting=stopped.setting)
+        return asking.done
 
-    def _watch(self, future: concurrent.futures.Future[None], stage: Stage, bar: Progress) -> None:
-        config, price, started = self.config, self.config.price_per_million, time.monotonic()
-        running = True
-        while running:
-            running = bool(concurrent.futures.wait([future], 0.1).not_done)
-            arrived, paid = len(stage.done), stage.paid
-            if arrived >= PILOT and stage.expected.basis == "sizes":
-                asked, written = (round(n * bar.total / arrived) for n in (paid.prompt_tokens, paid.completion_tokens))
-                stage.expected = priced(bar.total, Usage(asked, written), config, "pilot")
-            cost = f"{_money(paid, price)} of about {_money(stage.expected.usage, price)}"
-            rate = arrived / (time.monotonic() - started)
-            bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=stage.failed)
+    def _work(self, asking: Asking, bar: Progress) -> None:
+        """Ask in a thread; an interrupt waits for calls in flight."""
+
+        async def work() -> None:
+            await run(asking, connect(self.config, self._key.value, self.app, self.ambient))
+
+        with concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread:
+            future = thread.submit(asyncio.run, work())
+            try:
+                _watch(future, asking, bar)
+            except KeyboardInterrupt:
+                _drain(future, asking)
+                _watch(future, asking, bar)
+                kept = f"{asking.kept} of {len(asking.calls)} replies are stored in {self.store}"
+                raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
+        future.result()
+
+
+def _watch(future: concurrent.futures.Future[None], asking: Asking, bar: Progress) -> None:
+    """Show the progress until the map has ended."""
+    price, started, running = asking.config.price_per_million, time.monotonic(), True
+    while running:
+        running = bool(concurrent.futures.wait([future], 0.1).not_done)
+        arrived = len(asking.done)
+        cost = f"{_money(asking.paid, price)} of about {_money(asking.expected.usage, price)}"
+        rate = arrived / (time.monotonic() - started)
+        bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=asking.failed)
 
 
 def _money(usage: Usage, price: tuple[float, float] | None) -> str:
     return f"${usage.dollars(price):.4f}" if price else f"{usage.total_tokens:,} tokens"
 
 
-def _drain(future: concurrent.futures.Future[None], stage: Stage) -> None:
+def _drain(future: concurrent.futures.Future[None], asking: Asking) -> None:
     """Let calls in flight arrive, for a while; then cut them off."""
     with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile: everything has arrived
         try:
-            if stage.loop is None:
-                stage.halt("interrupted")
+            if asking.loop is None:
+                asking.halt("interrupted")
             else:
-                stage.loop.call_soon_threadsafe(stage.halt, "interrupted")
+                asking.loop.call_soon_threadsafe(asking.halt, "interrupted")
             concurrent.futures.wait([future], DRAIN)
         finally:
-            if stage.loop and stage.task and not future.done():
-                stage.loop.call_soon_threadsafe(stage.task.cancel)
-
-
-class _Key:
-    """The API key: in memory only, and shown to nobody."""
-
-    def __init__(self) -> None:
-        self.value = ""
-
-    def __repr__(self) -> str:
-        return "<API key>"
-
-    def hide(self, text: str) -> str:
-        """The text without the key, and without lone surrogates (they are no text, and SQLite refuses them)."""
-        text = text.encode("utf-8", "replace").decode()
-        return text.replace(self.value, "[key]") if len(self.value) >= SHORTEST_KEY else text
-
-    def find(self, config: ApiConfig, *, offline: bool) -> None:
-        """From the environment; else typed in, in an interactive session. A server of one's own may do without."""
-        name = config.api_key_env
-        self.value = ("" if offline else os.environ.get(name, "").strip()) or self.value
-        if not self.value and (offline or endpoint(config) != OPENAI_URL):
-            self.value = "none-needed"
-        if not self.value and (hasattr(sys, "ps1") or (sys.stdin is not None and sys.stdin.isatty())):
-            try:
-                self.value = getpass.getpass(f"{name} (not shown, kept in memory only): ").strip()
-            except (EOFError, NotImplementedError):
-                pass
-        if not self.value:
-            raise LionkitError(f"no API key: put it in the environment variable {name}, or set base_url to a server")
-        if not (self.value.isascii() and self.value.isprintable() and " " not in self.value):
-            self.value = ""
-            raise LionkitError(f"the API key in {name} holds spaces or characters no key has: copy it again")
+            if asking.loop and asking.task and not future.done():
+                asking.loop.call_soon_threadsafe(asking.task.cancel)

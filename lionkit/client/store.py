@@ -1,9 +1,10 @@
-"""The call store: one SQLite file that holds every reply that was paid for, and the account of what was spent.
+"""The call store: one SQLite file with every reply that was paid for, the account of what was spent, and the bills.
 
-Write-ahead logging, one transaction a reply, so a killed process loses nothing that was committed. A call is
-claimed before it is sent: a second kernel on the same run leaves it alone, and its upper bound counts against the
-budget until it is settled. Claims of a dead kernel (its lock file is free) are settled at that bound, since
-nobody knows whether they were billed. Holds no API key; not meant for network file systems without locks.
+One process at a time asks (`turn`), and its threads share the work. A call in flight is a row of `pending`, written
+with its upper bound before the call is sent, and settled with its reply in one transaction, so that a kill loses
+nothing that had arrived. The next process whose turn it is enters the rows that a killed one left at their bound,
+since nobody knows whether they were billed. A call of a batch keeps its row, with the batch's token, until the batch
+is collected. Holds no API key; not meant for network file systems without locks.
 """
 
 from __future__ import annotations
@@ -11,198 +12,212 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import sqlite3
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from lionkit.client import schema
+from lionkit.client.calls import Call, Completion, Estimate, Usage, bound
+from lionkit.client.turn import turn
+from lionkit.errors import LionkitError, StageStopped
 
-from lionkit.client.calls import Completion, Usage
-from lionkit.errors import LionkitError
-
-SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, status TEXT, text TEXT, error TEXT, prompt_tokens INTEGER,
-    completion_tokens INTEGER, reasoning_tokens INTEGER, model TEXT, sent TEXT, stored_at REAL);
-CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT, prompt_tokens INTEGER, completion_tokens INTEGER);
-CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, owner TEXT, batch_id TEXT);
-CREATE TABLE IF NOT EXISTS bills (label TEXT, calls INTEGER, basis TEXT, expected_prompt INTEGER,
-    expected_completion INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER);
-CREATE TABLE IF NOT EXISTS ledger (id INTEGER PRIMARY KEY CHECK (id = 1), prompt_tokens INTEGER,
-    completion_tokens INTEGER, reasoning_tokens INTEGER);
-INSERT OR IGNORE INTO ledger VALUES (1, 0, 0, 0);
-"""
 COLUMNS = "key, status, text, error, prompt_tokens, completion_tokens, reasoning_tokens, model"
+Budget = Callable[[Usage], str]
+Reply = tuple[str, str, str, str, str] | tuple[()]
+IN = "IN (SELECT value FROM json_each(?))"
 
 
 class Store:
-    """`with Store(path) as store`; used by one thread at a time. `read_only` for replay."""
+    """`with Store(path) as store`; used by one thread at a time. `read_only` for replay and status."""
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
-        self.path, self.owner = Path(path), ""
-        self._lock: FileLock | None = None
+        self.path = Path(path)
         with self._reported():
-            if read_only:
-                if not self.path.exists():
-                    raise LionkitError(f"there is no call store at {path}: run live once, then replay")
-                mode = "mode=ro" if os.access(self.path.parent, os.W_OK) else "immutable=1"
-                self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False)
-            else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-                self._create()
+            self._db = self._read_only() if read_only else self._create()
+        if schema.version(self._db) > len(schema.STEPS):
+            raise LionkitError(f"call store {self.path}: made by a newer lionkit, so update lionkit to read it")
 
-    def _create(self) -> None:
-        """Make the tables where they are missing. SQLite does not wait by itself while another kernel turns WAL on."""
-        for patience in range(600):
-            try:
-                self._db.executescript(SCHEMA)
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or patience == 599:
-                    raise
-                time.sleep(0.05)
+    def _create(self) -> sqlite3.Connection:
+        """Open for writing; make the tables or bring them up to date where needed."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+        with contextlib.suppress(sqlite3.OperationalError):  # another process is setting it at this moment
+            db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        schema.migrate(db)
+        return db
+
+    def _read_only(self) -> sqlite3.Connection:
+        """Open for reading; an older store is brought up to date in memory, its file stays as it is."""
+        if not self.path.exists():
+            raise LionkitError(f"there is no call store at {self.path}: run live once, then replay")
+        mode = "mode=ro" if os.access(self.path.parent, os.W_OK) else "immutable=1"
+        db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False)
+        if schema.version(db) < len(schema.STEPS):
+            copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            db.backup(copy)
+            db.close()
+            schema.migrate(db := copy)
+        return db
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(LionkitError), self._reported():
-            if self._lock is not None:
-                self._bury(self.owner)
-        if self._lock is not None:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
         self._db.close()
 
-    def find(self, keys: Iterable[str]) -> dict[str, Completion]:
-        """The stored replies among `keys`, as cached completions."""
-        sql = f"SELECT {COLUMNS} FROM calls WHERE key IN (SELECT value FROM json_each(?))"
-        with self._reported():
-            return {row[0]: _completion(row) for row in self._db.execute(sql, (json.dumps(list(keys)),))}
+    def asking(self) -> contextlib.AbstractContextManager[None]:
+        """Be the process that asks, once the calls that a dead process left in flight are in the account."""
+        return turn(self.path, self._settle_left)
 
-    def join(self) -> None:
-        """Show the other kernels that this one is alive, and settle what dead ones left."""
-        self.owner = uuid.uuid4().hex[:12]
-        with self._reported():
-            self._lock = self._lock_of(self.owner)
-            self._lock.acquire()
-        with self._transaction():
-            self._db.execute("INSERT INTO owners VALUES (?)", (self.owner,))
-        self.sweep()
+    def _settle_left(self) -> None:
+        for (key,) in self._rows("SELECT key FROM pending WHERE token IS NULL"):
+            self.settle(key, None, None, None)
+        self._rows("UPDATE pending SET bill = NULL")
 
-    def sweep(self) -> None:
-        """Settle the claims of kernels that are gone."""
-        with self._reported():
-            owners = [o for (o,) in self._db.execute("SELECT owner FROM owners WHERE owner != ?", (self.owner,))]
-        for owner in owners:
-            lock = self._lock_of(owner)
-            with contextlib.suppress(Timeout):
-                with lock.acquire(timeout=0):
-                    self._bury(owner)
-                Path(lock.lock_file).unlink(missing_ok=True)  # once released: Windows removes no open file
+    def find(self, calls: Iterable[Call]) -> dict[str, Completion]:
+        """The stored replies by the calls' keys, as cached completions.
 
-    def claim(self, key: str, most: Usage, fits: Callable[[Usage], bool] | None, owner: str = "") -> Completion | str:
-        """The reply if it is there by now, else `claimed`, `taken` (another kernel is asking), `batched` (in a batch),
-        `wait` (the budget may allow it once what running maps have asked is settled) or `over` (it will not).
-        No `fits`: no budget.
+        Where the exact call is not there, one that differs in its token limit alone serves too: a reply that ended by
+        itself, if it fits into the new limit; a truncated one, if the new limit is not higher.
+        """
+        keys, families = {key: call.key for call in calls for key in call.keys}, dict[str, list[Call]]()
+        rows = self._rows(f"SELECT {COLUMNS} FROM calls WHERE key {IN}", json.dumps(list(keys)))
+        found = {keys[row[0]]: _completion(row) for row in rows}
+        for call in calls:
+            if call.key not in found:
+                families.setdefault(call.family, []).append(call)
+        sql = f"SELECT family, max_tokens, {COLUMNS} FROM calls WHERE family {IN} ORDER BY status = 'truncated'"
+        for family, limit, *row in self._rows(sql, json.dumps(list(families))):
+            for call in families[family]:
+                if _serves(reply := _completion(row), limit, call.request.max_tokens):
+                    found.setdefault(call.key, reply)
+        return found
+
+    def claim(self, call: Call, bill: int, token: str | None, exceeded: Budget | None) -> Completion | str:
+        """The reply if it is there by now, else `claimed`, `taken` (another thread or a batch has it), or `wait` (the
+        budget may allow it once calls in flight are settled). `token` is that of the batch that it goes into.
+
+        `exceeded` names the budget that so many tokens in all would exceed, if any; StageStopped where no call in
+        flight can change that.
         """
         with self._transaction():
-            if row := self._db.execute(f"SELECT {COLUMNS} FROM calls WHERE key = ?", (key,)).fetchone():
-                return _completion(row)
-            sql = "SELECT owner IN (SELECT token FROM batches) FROM claims WHERE key = ?"
-            if row := self._db.execute(sql, (key,)).fetchone():
-                return "batched" if row[0] else "taken"
-            if fits is not None:
-                alive = "SELECT owner FROM owners UNION SELECT token FROM batches JOIN owners USING (owner)"
-                sql = f"SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(owner IN ({alive})) FROM claims"
-                asked, written, running = self._db.execute(sql).fetchone()
-                if not fits(self.spent() + Usage(int(asked), int(written)) + most):
-                    return "wait" if running else "over"
-            row = (key, owner or self.owner, most.prompt_tokens, most.completion_tokens)
-            self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?)", row)
+            if row := self._rows(f"SELECT {COLUMNS} FROM calls WHERE key = ?", call.key):
+                return _completion(row[0])
+            if self._rows("SELECT 1 FROM pending WHERE key = ?", call.key):
+                return "taken"
+            most = bound(call.request)
+            if exceeded:
+                sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(bill IS NOT NULL) FROM pending"
+                ((asked, written, running),) = self._rows(sql)
+                if setting := exceeded(self.spent() + Usage(int(asked), int(written)) + most):
+                    if running:
+                        return "wait"
+                    problem = "the budget is used up (a call counts at its longest until it is answered): raise it"
+                    raise StageStopped(problem, setting=setting)
+            values = (call.key, call.family, token, bill, most.prompt_tokens, most.completion_tokens)
+            self._rows("INSERT INTO pending VALUES (?, ?, ?, NULL, ?, ?, ?)", *values)
         return "claimed"
 
-    def put(self, reply: Completion, sent: str, owner: str = "") -> None:
-        """Keep a reply with the settings it was sent with, settle its claim, and enter its tokens in the ledger."""
-        u = reply.usage
-        row: tuple[Any, ...] = (reply.call_id, reply.status, reply.text, reply.error)
-        row += (u.prompt_tokens, u.completion_tokens, u.reasoning_tokens, reply.model, sent, time.time())
+    def settle(self, key: str, paid: Usage | None, bill: int | None, token: str | None, reply: Reply = ()) -> Usage:
+        """End a call in flight: enter what it cost (None: its upper bound) in the account and a bill (None: that of
+        the map that sent it), and keep its reply (status, text, error, model, settings as sent), if there is one.
+
+        Returns what it cost. A call of a batch is settled once, whoever collects the batch.
+        """
         with self._transaction():
-            self._db.execute(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * len(row))})", row)
-            self._settle(reply.call_id, u, owner or self.owner)
+            sql = "FROM pending WHERE key = ? AND token IS ?"
+            if not (rows := self._rows(f"SELECT family, bill, prompt_tokens, completion_tokens {sql}", key, token)):
+                return paid or Usage()
+            self._rows(f"DELETE {sql}", key, token)
+            family, own, asked, written = rows[0]
+            paid = paid or Usage(asked, written)
+            used = (paid.prompt_tokens, paid.completion_tokens)
+            if reply:
+                status, text, error, model, sent = reply
+                row = (
+                    key,
+                    status,
+                    text,
+                    error,
+                    *used,
+                    paid.reasoning_tokens,
+                    model,
+                    sent,
+                    time.time(),
+                    family,
+                    written,
+                )
+                self._rows(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * len(row))})", *row)
+            add = "prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?"
+            more = "reasoning_tokens = reasoning_tokens + ?"
+            self._rows(f"UPDATE account SET {add}, {more}", *used, paid.reasoning_tokens)
+            calls = bool(reply) or sum(used) > 0
+            self._rows(f"UPDATE bills SET {add}, calls = calls + ? WHERE rowid = ?", *used, calls, bill or own)
+        return paid
 
-    def release(self, key: str, paid: Usage, owner: str = "") -> None:
-        """Give a claim up without a reply; `paid` is what the attempt cost all the same."""
-        with self._transaction():
-            self._settle(key, paid, owner or self.owner)
+    def note_batch(self, token: str, batch_id: str) -> None:
+        """Note that the calls with this token were submitted, and as which batch."""
+        self._rows("UPDATE pending SET batch_id = ? WHERE token = ?", batch_id, token)
 
-    def open_batch(self, token: str, batch_id: str | None = None) -> None:
-        """Note that a batch is about to be submitted, then (with its id) that it was. Its token owns its claims."""
-        with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (token, self.owner, batch_id))
+    def batches(self, calls: Iterable[Call]) -> list[tuple[str, str | None]]:
+        """(token, id) of the batches that hold any of the calls, except those that another map is submitting.
 
-    def batches(self, keys: Iterable[str]) -> list[tuple[str, str | None]]:
-        """(token, id) of the batches that hold any of the calls; no id: its kernel died while submitting it."""
-        ours = "token IN (SELECT owner FROM claims WHERE key IN (SELECT value FROM json_each(?)))"
-        settled = "(batch_id IS NOT NULL OR owner NOT IN (SELECT owner FROM owners))"
-        sql = f"SELECT token, batch_id FROM batches WHERE {ours} AND {settled}"
-        with self._reported():
-            return self._db.execute(sql, (json.dumps(list(keys)),)).fetchall()
+        No id: the process died, or the endpoint failed, while the batch was submitted.
+        """
+        ours = f"key {IN} AND token IS NOT NULL AND (batch_id IS NOT NULL OR bill IS NULL)"
+        keys = json.dumps([call.key for call in calls])
+        return self._rows(f"SELECT DISTINCT token, batch_id FROM pending WHERE {ours}", keys)
 
-    def claims(self, owner: str) -> dict[str, Usage]:
-        """The calls that an owner holds, and what each may use at most."""
-        sql = "SELECT key, prompt_tokens, completion_tokens FROM claims WHERE owner = ?"
-        with self._reported():
-            return {key: Usage(asked, written) for key, asked, written in self._db.execute(sql, (owner,))}
+    def held(self, token: str) -> list[str]:
+        """The keys of the calls that a batch holds."""
+        return [key for (key,) in self._rows("SELECT key FROM pending WHERE token = ?", token)]
 
     def close_batch(self, token: str) -> None:
-        """Everything it brought is stored: free the calls that it did not bring."""
-        with self._transaction():
-            self._db.execute("DELETE FROM claims WHERE owner = ?", (token,))
-            self._db.execute("DELETE FROM batches WHERE token = ?", (token,))
+        """Free the calls that a collected batch did not bring: nobody pays for them."""
+        self._rows("DELETE FROM pending WHERE token = ?", token)
 
     def spent(self) -> Usage:
         """Everything the run has paid for so far."""
-        with self._reported():
-            row = self._db.execute("SELECT prompt_tokens, completion_tokens, reasoning_tokens FROM ledger").fetchone()
-        return Usage(*row)
+        return Usage(*self._rows("SELECT prompt_tokens, completion_tokens, reasoning_tokens FROM account")[0])
 
-    def add_bill(self, label: str, calls: int, basis: str, expected: Usage, used: Usage) -> None:
-        """Note what one `map` was expected to use and what it used."""
-        row = (expected.prompt_tokens, expected.completion_tokens, used.prompt_tokens, used.completion_tokens)
+    def open_bill(self, label: str, expected: Estimate) -> int:
+        """Begin the bill of a map; its number. What its calls cost is added as they are settled."""
+        row = (label, expected.basis, expected.usage.prompt_tokens, expected.usage.completion_tokens, expected.calls)
         with self._transaction():
-            self._db.execute("INSERT INTO bills VALUES (?, ?, ?, ?, ?, ?, ?)", (label, calls, basis, *row))
+            self._rows("INSERT INTO bills VALUES (?, 0, ?, ?, ?, 0, 0, ?)", *row)
+            return self._rows("SELECT last_insert_rowid()")[0][0]
 
-    def bills(self) -> list[tuple[str, int, str, Usage, Usage]]:
-        """(label, calls, basis, expected, used) of every `map` that asked something, oldest first."""
+    def expect(self, bill: int, expected: Estimate) -> None:
+        """Replace what a map is expected to use."""
+        values = (expected.basis, expected.usage.prompt_tokens, expected.usage.completion_tokens, bill)
+        self._rows("UPDATE bills SET basis = ?, expected_prompt = ?, expected_completion = ? WHERE rowid = ?", *values)
+
+    def leave(self, bill: int) -> None:
+        """The map of this bill has ended: nobody waits any more for the batches that it left open."""
+        self._rows("UPDATE pending SET bill = NULL WHERE bill = ?", bill)
+
+    def bills(self) -> dict[int, tuple[str, int, str, Usage, Usage]]:
+        """(label, calls, basis, expected, used) of every `map` that asked something, by number, oldest first.
+
+        What was expected is scaled to the calls that were made, so that a map that stopped and the one that went on
+        add up to what one undisturbed map was expected to use.
+        """
+        bills = {}
+        for number, label, calls, basis, *tokens, planned in self._rows("SELECT rowid, * FROM bills ORDER BY rowid"):
+            share = calls / planned if planned else 1.0
+            expected = Usage(*(round(n * share) for n in tokens[:2]))
+            bills[number] = (label, calls, basis, expected, Usage(*tokens[2:]))
+        return bills
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        """The rows of one statement. Outside of a transaction, it is one by itself."""
         with self._reported():
-            rows = self._db.execute("SELECT * FROM bills ORDER BY rowid").fetchall()
-        return [(*row[:3], Usage(*row[3:5]), Usage(*row[5:7])) for row in rows]
-
-    def _settle(self, key: str, paid: Usage, owner: str) -> None:
-        """Once a claim: two kernels that collect the same batch pay for it once."""
-        if self._db.execute("DELETE FROM claims WHERE key = ? AND owner = ?", (key, owner)).rowcount:
-            sql = "UPDATE ledger SET prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?,"
-            values = (paid.prompt_tokens, paid.completion_tokens, paid.reasoning_tokens)
-            self._db.execute(f"{sql} reasoning_tokens = reasoning_tokens + ?", values)
-
-    def _bury(self, owner: str) -> None:
-        with self._transaction():
-            for key, most in self.claims(owner).items():
-                self._settle(key, most, owner)
-            unused = "owner = ? AND batch_id IS NULL AND token NOT IN (SELECT owner FROM claims)"
-            self._db.execute(f"DELETE FROM batches WHERE {unused}", (owner,))
-            self._db.execute("DELETE FROM owners WHERE owner = ?", (owner,))
-
-    def _lock_of(self, owner: str) -> FileLock:
-        return FileLock(self.path.with_name(f"{self.path.name}.{owner}.lock"), thread_local=False)
+            return self._db.execute(sql, values).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -218,7 +233,7 @@ class Store:
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
-        """SQLite's and the system's complaints as one line each; what is stored stays whole."""
+        """Complaints of SQLite and the system as one line each; what is stored stays whole."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -229,6 +244,15 @@ class Store:
             raise LionkitError(f"call store {self.path}: {problem}: {remedy}") from None
 
 
-def _completion(row: tuple) -> Completion:
+def _completion(row: Sequence[Any]) -> Completion:
     key, status, text, error, asked, written, reasoned, model = row
     return Completion(status, text, Usage(asked, written, reasoned), True, error, key, model)
+
+
+def _serves(reply: Completion, limit: int, wanted: int | None) -> bool:
+    """Whether the reply to a call with the token limit `limit` (0: none) answers one with the limit `wanted`."""
+    given, room, written = limit or math.inf, wanted or math.inf, reply.usage.completion_tokens
+    if reply.status == "truncated":
+        return room <= given
+    known = written > 0 or reply.status != "ok"  # of a reply without a limit, the endpoint may not have told the length
+    return room >= given or (known and written <= room)

@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 import server
-from lionkit.client import ChatClient, ChatRequest, Usage
+from lionkit.client import ChatClient, ChatRequest, Usage, estimate
 from lionkit.client import batch as batch_module
-from lionkit.client.calls import bound, call_key
+from lionkit.client.calls import bound, call_of
 from lionkit.client.store import Store
 from lionkit.config import ApiConfig
 from lionkit.errors import StageStopped
@@ -65,7 +65,7 @@ def test_a_batch_gives_what_single_calls_give(tmp_path: Path, capsys: pytest.Cap
             app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens
         )
         assert client(url, tmp_path, batch=False).map(asks(60))[59].cached
-    assert rows(tmp_path, "claims") == rows(tmp_path, "batches") == []
+    assert rows(tmp_path, "pending") == []
 
 
 def test_rows_that_failed_are_asked_again(tmp_path: Path) -> None:
@@ -113,21 +113,21 @@ def test_a_restarted_kernel_resumes_the_batch(tmp_path: Path, moment: str) -> No
     app = create_app(backwards, batch_seconds=2.0)
     with serve(app) as url:
         process = subprocess.Popen([sys.executable, "-c", KILLED, url, str(tmp_path / "calls.sqlite")], cwd=ROOT)
-        while not app.state.batches or not any(row[2] for row in rows(tmp_path, "batches")):
+        while not app.state.batches or not any(row[3] for row in rows(tmp_path, "pending")):
             assert process.poll() is None
             time.sleep(0.02)
         process.kill()
         process.wait()
         if moment == "between submission and note":
             db = sqlite3.connect(tmp_path / "calls.sqlite")
-            db.execute("UPDATE batches SET batch_id = NULL")
+            db.execute("UPDATE pending SET batch_id = NULL")
             db.commit()
             db.close()
         live = client(url, tmp_path, batch=False)  # a batch under way is waited for, whatever is asked for now
         assert [c.text for c in live.map(asks(60))] == EXPECTED
         assert live.spent() == Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)
     assert (app.state.accounts.batches, app.state.accounts.requests, app.state.accounts.answered) == (1, 1, 60)
-    assert rows(tmp_path, "claims") == rows(tmp_path, "batches") == []
+    assert rows(tmp_path, "pending") == []
 
 
 def test_a_submission_that_never_arrived_is_made_again(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_submission_that_never_arrived_is_made_again(tmp_path: Path) -> None:
         with pytest.raises(StageStopped, match="Batch API.*refuses the key"):
             made.map(asks(60))
         assert app.state.accounts.batches == 0
-        assert len(rows(tmp_path, "claims")) == 59
+        assert len(rows(tmp_path, "pending")) == 59
         app.state.key = None
         assert [c.text for c in made.map(asks(60))] == EXPECTED
     assert app.state.accounts.batches == 1
@@ -207,7 +207,7 @@ def test_a_batch_that_is_not_accepted_says_why(tmp_path: Path) -> None:
         with pytest.raises(StageStopped, match="batch-1 was not accepted: Enqueued token limit reached"):
             client(url, tmp_path).map(asks(3))
         thread.join()
-    assert rows(tmp_path, "claims") == []
+    assert rows(tmp_path, "pending") == []
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_a_batch_cancelled_on_the_providers_page_is_not_asked_again_by_itself(tm
         with pytest.raises(StageStopped, match="batch-1 was cancelled at the provider.*1 of 60 replies.*run again"):
             client(url, tmp_path).map(asks(60))
         assert app.state.accounts.batches == 1
-        assert rows(tmp_path, "claims") == rows(tmp_path, "batches") == []
+        assert rows(tmp_path, "pending") == []
         shown(lambda batch, count: None)
         assert [c.text for c in client(url, tmp_path).map(asks(60))] == EXPECTED
 
@@ -334,7 +334,7 @@ def test_an_account_with_little_room_gets_smaller_batches(tmp_path: Path, shown:
         shown(lambda batch, count: {**batch, **refused})
         with pytest.raises(StageStopped, match="not accepted: Enqueued token limit reached"):
             client(url, tmp_path).map(asks(64))
-    assert rows(tmp_path, "claims") == []
+    assert rows(tmp_path, "pending") == []
 
 
 def test_batches_keep_to_the_limits_of_rows_bytes_and_one_model(
@@ -383,32 +383,28 @@ def test_another_maps_calls_name_the_model_that_was_asked_for(tmp_path: Path) ->
     assert (app.state.accounts.requests, app.state.accounts.batches) == (1, 1)
 
 
-def test_a_map_that_waits_for_another_kernels_batch_outlives_that_kernel(tmp_path: Path) -> None:
-    """The live map began before the batch was submitted, whose kernel then died: it collects the batch itself."""
+def test_a_map_that_waits_for_another_maps_batch_outlives_that_map(tmp_path: Path) -> None:
+    """The live map begins while another thread submits a batch with its calls, and collects the batch itself."""
     app, path, texts = create_app(backwards), tmp_path / "calls.sqlite", []
     with serve(app) as url:
-        keys = [call_key(request, url, "answer-key") for request in asks(4)]
-        with Store(path) as other:
-            other.join()
-            other.open_batch("token")
-            for key, request in zip(keys, asks(4)):
-                assert other.claim(key, bound(request), None, "token") == "claimed"
+        calls = [call_of(request, url, "answer-key") for request in asks(4)]
+        with Store(path) as other, other.asking():
+            bill = other.open_bill("other", estimate(asks(4), ApiConfig()))
+            assert [other.claim(call, bill, "token", None) for call in calls] == ["claimed"] * 4
             made = client(url, tmp_path, batch=False)
             thread = threading.Thread(target=lambda: texts.extend(c.text for c in made.map(asks(4), progress=False)))
             thread.start()
             time.sleep(0.5)
             bodies = [{"model": "answer-key", "messages": r.messages, "max_tokens": 50} for r in asks(4)]
-            lines = [json.dumps({"custom_id": key, "body": body}) for key, body in zip(keys, bodies)]
+            lines = [json.dumps({"custom_id": call.key, "body": body}) for call, body in zip(calls, bodies)]
             app.state.files["file-1"] = "\n".join(lines).encode()
-            app.state.batches["batch-1"] = {"id": "batch-1", "object": "batch", "created_at": 0, "due": 0}
-            app.state.batches["batch-1"] |= {
-                "input_file_id": "file-1",
-                "status": "in_progress",
-                "endpoint": "",
-                "completion_window": "",
+            app.state.batches["batch-1"] = {
+                **{"id": "batch-1", "object": "batch", "created_at": 0, "due": 0, "input_file_id": "file-1"},
+                **{"status": "in_progress", "endpoint": "", "completion_window": ""},
             }
-            other.open_batch("token", "batch-1")
-        thread.join(20)
+            other.note_batch("token", "batch-1")
+            other.leave(bill)
+            thread.join(20)
     assert texts == EXPECTED[:4]
     assert (app.state.accounts.requests, app.state.accounts.answered) == (0, 4)
 
@@ -448,7 +444,7 @@ def test_a_batch_of_another_account_is_named_and_not_asked_again(tmp_path: Path)
         app.state.batches.clear()
         with pytest.raises(StageStopped, match="not this batch.*the key and project that made it"):
             client(url, tmp_path, batch=False).map(asks(60))
-    assert len(rows(tmp_path, "claims")) == 59
+    assert len(rows(tmp_path, "pending")) == 59
 
 
 def test_a_round_may_be_asked_live_where_batches_are_the_rule(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The API key: kept in memory only, taken out of every text that is stored or shown."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+
+from lionkit.config import OPENAI_URL, ApiConfig, endpoint
+from lionkit.errors import LionkitError
+
+SHORTEST_KEY = 16
+"""Characters; anything shorter ("EMPTY", "ollama") is no secret and may be a word of a reply."""
+
+
+class Key:
+    """The API key of a client."""
+
+    def __init__(self) -> None:
+        self.value = ""
+
+    def __repr__(self) -> str:
+        return "<API key>"
+
+    def hide(self, text: str) -> str:
+        """The text without the key, and without lone surrogates (they are no text, and SQLite refuses them)."""
+        text = text.encode("utf-8", "replace").decode()
+        return text.replace(self.value, "[key]") if len(self.value) >= SHORTEST_KEY else text
+
+    def find(self, config: ApiConfig, *, offline: bool) -> None:
+        """Take it from the environment; else ask for it in an interactive session. Only api.openai.com needs one."""
+        name = config.api_key_env
+        self.value = ("" if offline else os.environ.get(name, "").strip()) or self.value
+        if not self.value and (offline or endpoint(config) != OPENAI_URL):
+            self.value = "none-needed"
+        if not self.value and (hasattr(sys, "ps1") or (sys.stdin is not None and sys.stdin.isatty())):
+            try:
+                self.value = getpass.getpass(f"{name} (not shown, kept in memory only): ").strip()
+            except (EOFError, NotImplementedError):
+                pass
+        if not self.value:
+            problem = f"no API key: put it in the environment variable {name}, or set base_url to a server"
+            raise LionkitError(problem, setting="api.api_key_env")
+        if not (self.value.isascii() and self.value.isprintable() and " " not in self.value):
+            self.value = ""
+            problem = f"the API key in {name} holds spaces or characters no key has: copy it again"
+            raise LionkitError(problem, setting="api.api_key_env")
