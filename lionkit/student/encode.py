@@ -94,7 +94,7 @@ TAGS: dict[Part, str] = {
 
 
 @dataclass(frozen=True, repr=False)
-class Audit:
+class LabelAudit:
     """What training would see, counted. It may start when there are no `problems`."""
 
     template: Template
@@ -133,11 +133,11 @@ class Audit:
 
 def label_audit(
     tokenizer: Any, pairs: Sequence[tuple[str, str]], *, template: Template, max_length: int
-) -> tuple[list[Encoded], Audit]:
+) -> tuple[list[Encoded], LabelAudit]:
     """Encode (instruction, response) pairs, and count what training depends on. Raises nothing."""
     encoded = [encode(tokenizer, text, response, template=template, max_length=max_length) for text, response in pairs]
     rows = [row for row in encoded if row is not None]
-    return rows, Audit(
+    return rows, LabelAudit(
         template=template,
         rows=len(rows),
         dropped=len(encoded) - len(rows),

@@ -19,14 +19,11 @@ from safetensors import SafetensorError, safe_open
 
 from lionkit.errors import StudentError, first_line
 from lionkit.student.encode import Template, prompt_ids
+from lionkit.student.memory import is_out_of_memory
 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a kernel not used here
 Quantize = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-"""What CUDA and Apple's MPS, the CPU's allocator, and cuBLAS say."""
-
-
 ODD_JSON = (TypeError, KeyError, AttributeError, IndexError)
 """What transformers and peft end in where a JSON file is well-formed and something else than they expect."""
 
@@ -201,8 +198,3 @@ def _let_go_of_the_file(network: Any) -> None:
     for parameter in network.parameters():
         if parameter.is_floating_point() and parameter.device.type == "cpu":
             parameter.data = parameter.data.clone()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a library's error says that the device, or the machine, has no memory left."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
