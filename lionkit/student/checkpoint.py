@@ -51,7 +51,7 @@ def resumable(folder: Path, made_from: str) -> Iterator[str | None]:
     """
     newest = _newest(folder, made_from) if ranks.leads() else None
     yield ranks.from_leader(newest)
-    ranks.wait()
+    ranks.from_leader()  # until every process is here
     if ranks.leads():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -103,10 +103,11 @@ def save_adapter(student: Student, out: Path) -> None:
 
 
 @contextmanager
-def explained(doing: str, remedies: Mapping[str, str]) -> Iterator[None]:
+def explained(doing: str, remedies: Mapping[str, Any]) -> Iterator[None]:
     """Turn a full device or disk into one StudentError that says what to change, and free the device's memory.
 
-    `remedies` are what to do where memory ran out, by the setting that it changes; the best one comes first.
+    `remedies` are the settings that need less memory when they are lowered (or, if False, are set), with their
+    values; the best one comes first. Those that are True already are no remedy.
     """
     try:
         with ranks.together():
@@ -114,8 +115,11 @@ def explained(doing: str, remedies: Mapping[str, str]) -> Iterator[None]:
     except (MemoryError, RuntimeError, OSError, SafetensorError) as error:
         text, setting = str(error), ""
         if is_out_of_memory(error):
-            message = f"out of memory while {doing}: {', or '.join(remedies.values())}; then load the student again"
-            setting = next(iter(remedies))
+            useful = {name: value for name, value in remedies.items() if value is not True}
+            said = [f"set {n} = true" if v is False else f"lower {n} ({v})" for n, v in useful.items()]
+            remedy = ", or ".join(said) or "use a machine with more memory"
+            message = f"out of memory while {doing}: {remedy}; then load the student again"
+            setting = next(iter(useful), "")
         elif isinstance(error, OSError):
             message = str(disk_error(error, error.filename or "the checkpoint"))
         elif "os error 28" in text or "PytorchStreamWriter" in text or "unexpected pos" in text:

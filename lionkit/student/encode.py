@@ -166,15 +166,13 @@ def problems(rows: Sequence[Encoded], eos: int | None, bos: int | None) -> tuple
     """Why these rows must not be trained on, in words; empty when they may be."""
     if eos is None:
         return ("the tokenizer has no end-of-sequence token, so the student would never learn to stop",)
-    found = []
     if not rows:
-        found.append("no row is left: raise max_length, or look at the responses")
-    if unended := sum(not _ends(row, eos) for row in rows):
-        found.append(f"{unended} rows do not end in a labelled end-of-sequence token")
-    if empty := sum(row.supervised <= 1 for row in rows):
-        found.append(f"{empty} rows have no labelled response")
-    if shifted := sum(any(b not in (IGNORED, a) for a, b in zip(row.input_ids, row.labels)) for row in rows):
-        found.append(f"{shifted} rows have labels that are not their own tokens")
-    if bos is not None and bos != eos and (twice := sum(row.input_ids[:2] == [bos, bos] for row in rows)):
-        found.append(f"{twice} rows begin with two BOS tokens")
-    return tuple(found)
+        return ("no row is left: raise max_length, or look at the responses",)
+    moved = [any(b not in (IGNORED, a) for a, b in zip(row.input_ids, row.labels)) for row in rows]
+    counts = {
+        "do not end in a labelled end-of-sequence token": sum(not _ends(row, eos) for row in rows),
+        "have no labelled response": sum(row.supervised <= 1 for row in rows),
+        "have labels that are not their own tokens": sum(moved),
+        "begin with two BOS tokens": sum(bos not in (None, eos) and row.input_ids[:2] == [bos] * 2 for row in rows),
+    }
+    return tuple(f"{count} rows {fault}" for fault, count in counts.items() if count)

@@ -50,19 +50,12 @@ def leads() -> bool:
 
 
 def from_leader(value: Any = None) -> Any:
-    """The first process's value, in every process; all of them have to call this."""
-    box = [value]
+    """The first process's value, in every process: each has to call this, and waits until all have."""
+    values = [value] * processes()
     if _group:
         with together():
-            distributed.broadcast_object_list(box, src=0, group=_group)
-    return box[0]
-
-
-def wait() -> None:
-    """Until every process is here."""
-    if _group:
-        with together():
-            distributed.barrier(_group)
+            distributed.all_gather_object(values, value, group=_group)
+    return values[0]
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +47,10 @@ class TrainReport:
     steps: int
     losses: list[float]
     """Mean loss per response token, by optimizer step."""
-    validation: list[tuple[int, float]] = field(default_factory=list)
+    validation: list[tuple[int, float]]
     """(step, validation loss per response token) by epoch."""
-    seconds: float = 0.0
-    peak_memory: int = 0
+    seconds: float
+    peak_memory: int
     """Most bytes during training: of tensors on CUDA, else of this whole process."""
 
     def counts(self) -> dict[str, Any]:
@@ -120,14 +119,17 @@ def train(
     reset_peak(student.device)
     own_rows = batch_size // ranks.processes()
     device_rows = min(device_rows or own_rows, own_rows)
-    remedies = _remedies(device_rows, max_length, gradient_checkpointing)
+    remedies: dict[str, Any] = {"student.gradient_checkpointing": gradient_checkpointing}
+    if device_rows > 1:
+        remedies = {"student.device_rows": f"{device_rows}; what is learned stays the same"} | remedies
+    remedies["student.max_length"] = max_length
     made_from = fingerprint(student, [rows, held, learning_rate, epochs, batch_size, seed, patience])
     with resumable(out / "checkpoints", made_from) as last, explained("training", remedies):
         settings = {"learning_rate": learning_rate, "num_train_epochs": epochs, "seed": seed}
         settings |= {f"per_device_{part}_batch_size": own_rows for part in ("train", "eval")}
         arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
-        tokens = AT_ONCE if student.device.type == "cpu" else None
-        trainer = StudentTrainer(student, arguments, rows, held, device_rows, tokens)
+        most = (device_rows, AT_ONCE if student.device.type == "cpu" else None)
+        trainer = StudentTrainer(student, arguments, rows, held, most)
         if last and progress:
             print(f"Going on from step {Path(last).name.split('-')[1]}.")
         with Progress(steps * epochs, "training", "steps", shown=progress) as bar:
@@ -147,16 +149,6 @@ def _audited(student: Student, pairs: Pairs, max_length: int, refusal: str) -> t
     if audit.problems:
         raise StudentError(f"{refusal}: {audit}", setting="student.max_length" if not rows else "student.template")
     return rows, audit
-
-
-def _remedies(device_rows: int, max_length: int, checkpointing: bool) -> dict[str, str]:
-    """What makes a training fit into memory, by setting: first what changes nothing that is learned."""
-    found = {}
-    if device_rows > 1:
-        found["student.device_rows"] = f"lower student.device_rows ({device_rows}; what is learned stays the same)"
-    if not checkpointing:
-        found["student.gradient_checkpointing"] = "set student.gradient_checkpointing = true"
-    return found | {"student.max_length": f"lower student.max_length ({max_length})"}
 
 
 def _wrap(student: Student, *, rank: int, alpha: int, dropout: float, seed: int) -> None:
@@ -187,17 +179,13 @@ def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bo
         fp16=on_gpu and student.dtype == torch.float16,
         use_cpu=student.device.type == "cpu",
         activation_checkpointing=checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="epoch" if evaluate else "no",
         save_strategy="epoch" if evaluate else "no",
         load_best_model_at_end=evaluate,
         restore_callback_states_from_checkpoint=True,  # how long patience has lasted
-        metric_for_best_model="loss",
-        greater_is_better=False,
         save_total_limit=2,
         logging_steps=1,
         logging_nan_inf_filter=False,  # on, it would hide a loss that is not finite
-        report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
@@ -216,8 +204,15 @@ def _fit(student: Student, trainer: StudentTrainer, last: str | None, patience: 
         trainer.add_callback(EarlyStoppingCallback(patience))
         if last and (ended := _ended(Path(last), patience)):
             trainer.args.num_train_epochs = ended  # the Trainer would forget that it was about to stop
-    with _fast(student, max(len(row.input_ids) for row in trainer.train_dataset)):
-        trainer.train(resume_from_checkpoint=last)
+    base = student.model.get_base_model()
+    attention = base.config._attn_implementation
+    if student.device.type == "cpu" and max(len(row.input_ids) for row in trainer.train_dataset) <= EAGER_LENGTH:
+        base.set_attn_implementation("eager")
+    try:
+        with dense(student.model, student.dtype):
+            trainer.train(resume_from_checkpoint=last)
+    finally:
+        base.set_attn_implementation(attention)
     student.model.eval()
 
 
@@ -227,17 +222,3 @@ def _ended(checkpoint: Path, patience: int) -> int:
     losses = [loss for _, loss in history(state)[1]]
     over = bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
     return len(losses) if over and state.epoch == len(losses) else 0
-
-
-@contextmanager
-def _fast(student: Student, longest: int) -> Iterator[None]:
-    """What makes training faster on a CPU, within the block (see `dense`)."""
-    base = student.model.get_base_model()
-    before = base.config._attn_implementation
-    with dense(student.model, student.dtype):
-        if student.device.type == "cpu" and longest <= EAGER_LENGTH:
-            base.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            base.set_attn_implementation(before)

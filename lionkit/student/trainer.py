@@ -26,6 +26,7 @@ from lionkit.student.model import Student
 logging.getLogger("transformers.trainer_utils").setLevel(logging.ERROR)  # rows a process may differ after resuming
 Show = Callable[[list[float], list[tuple[int, float]]], None]
 """Takes the losses by step so far, and (step, validation loss) by epoch."""
+Most = tuple[int, int | None]
 SHOW_SECONDS = 4.0
 """Seconds between two calls of it. A drawing takes 0.08 s: 2 % of the time."""
 SKIPPED = 20
@@ -34,20 +35,10 @@ out and halves its scale, which begins at 2^16; in other types one is too many."
 
 
 class StudentTrainer(Trainer):
-    """A step has `step_rows` rows, shared by all processes; each takes its own in pieces of at most `device_rows`
-    rows and, where it is given, `device_tokens` tokens."""
+    """The Trainer of `rows`, with `held` ones for validation. `most` are the (rows, tokens or None) of a piece."""
 
-    def __init__(
-        self,
-        student: Student,
-        args: Any,
-        rows: list[Encoded],
-        held: list[Encoded],
-        device_rows: int,
-        device_tokens: int | None,
-    ) -> None:
-        self.step_rows = args.per_device_train_batch_size * ranks.processes()
-        self.device_rows, self.device_tokens = device_rows, device_tokens
+    def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], most: Most) -> None:
+        self.step_rows, self.most = args.per_device_train_batch_size * ranks.processes(), most
         held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
         if ranks.processes() > 1:
             rows, held = fill(rows, self.step_rows), fill(held, self.step_rows)
@@ -68,7 +59,7 @@ class StudentTrainer(Trainer):
         return sum(losses, super().training_step(model, last, num_items_in_batch))
 
     def _pieces(self, inputs: Any) -> list[dict[str, torch.Tensor]]:
-        return pieces(inputs, self.device_rows, self.device_tokens)
+        return pieces(inputs, *self.most)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
