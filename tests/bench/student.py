@@ -172,7 +172,7 @@ def full_logits(self: Any, model: Any, inputs: dict[str, torch.Tensor]) -> torch
 def ablation(options: argparse.Namespace, folder: Path) -> None:
     """Seconds for 48 rows with one gain taken away at a time."""
     pairs = read_pairs(options)[:48]
-    kind = trainer._StudentTrainer  # type: ignore[attr-defined]
+    kind = trainer.StudentTrainer  # type: ignore[attr-defined]
     variants: dict[str, Any] = {
         "as it is": nullcontext(),
         "4-bit layers of bitsandbytes and peft": mock.patch.object(trainer, "dense", return_value=nullcontext()),
