@@ -27,8 +27,7 @@ from safetensors.torch import load_file
 from lionkit.errors import StudentError
 from lionkit.files import disk_error, write_text
 from lionkit.student import ranks
-from lionkit.student.memory import is_out_of_memory
-from lionkit.student.model import Student
+from lionkit.student.model import Student, is_out_of_memory
 
 
 def fingerprint(student: Student, inputs: list[Any]) -> str:

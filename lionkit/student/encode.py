@@ -167,7 +167,7 @@ def problems(rows: Sequence[Encoded], eos: int | None, bos: int | None) -> tuple
     if eos is None:
         return ("the tokenizer has no end-of-sequence token, so the student would never learn to stop",)
     if not rows:
-        return ("no row is left: raise max_length, or look at the responses",)
+        return ("no row is left: raise student.max_length, or look at the responses",)
     moved = [any(b not in (IGNORED, a) for a, b in zip(row.input_ids, row.labels)) for row in rows]
     counts = {
         "do not end in a labelled end-of-sequence token": sum(not _ends(row, eos) for row in rows),

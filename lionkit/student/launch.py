@@ -15,8 +15,7 @@ from torch import distributed
 from lionkit.config import several_processes
 from lionkit.errors import StudentError
 from lionkit.student import ranks
-from lionkit.student.memory import is_out_of_memory
-from lionkit.student.model import load
+from lionkit.student.model import is_out_of_memory, load
 from lionkit.student.train import train
 
 

@@ -19,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 
 from lionkit.errors import StudentError, first_line
 from lionkit.student.encode import Template, prompt_ids
-from lionkit.student.memory import is_out_of_memory
 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a kernel not used here
 Quantize = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "could not create a primitive")
+"""What CUDA and Apple's MPS, the CPU's allocator, cuBLAS, and oneDNN say."""
 ODD_JSON = (TypeError, KeyError, AttributeError, IndexError)
 """What transformers and peft raise where a JSON file is well-formed but does not hold what they expect."""
 
@@ -70,8 +71,7 @@ def load(
 
     for name, value, kind in (("quantize", quantize, Quantize), ("dtype", dtype, Dtype)):
         if value not in get_args(kind):
-            message = f"{name} = {value!r}: choose one of {', '.join(get_args(kind))}"
-            raise StudentError(message, setting=f"student.{name}" if name == "quantize" else "")
+            raise StudentError(f"{name} = {value!r}: choose one of {', '.join(get_args(kind))}")
     disable_progress_bar()
     torch.manual_seed(seed)
     place = choose_device(device)
@@ -88,10 +88,10 @@ def load(
         network, found = read(path, trust_remote_code=False, **how)
     except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError, *ODD_JSON) as error:
         if is_out_of_memory(error):
-            problem = f"out of memory while loading: {base} does not fit on {place}"
-            if quantize == "none":
-                raise StudentError(f"{problem}: set student.quantize = 'nf4'", setting="student.quantize") from None
-            raise StudentError(f"{problem}: choose a smaller student.model", setting="student.model") from None
+            remedy = "choose a smaller student.model" if quantize == "nf4" else "set student.quantize = 'nf4'"
+            message = f"out of memory while loading: {base} does not fit on {place}; {remedy}"
+            setting = "student.model" if quantize == "nf4" else "student.quantize"
+            raise StudentError(message, setting=setting) from None
         remedy = "give a hub id with safetensors and a network, or a folder"
         raise StudentError(f"cannot load {base} ({first_line(error)}): {remedy}", setting="student.model") from None
     if missing := sorted(found["missing_keys"]):
@@ -157,11 +157,10 @@ def add_adapter(network: Any, adapter: Path, base: str) -> Any:
 
 def choose_device(device: str) -> torch.device:
     """`auto` is CUDA (this process's card under `accelerate launch`), else MPS, else the CPU."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        else:
-            device = "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    elif device == "auto":
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
     return torch.device(device)
 
 
@@ -193,3 +192,8 @@ def _let_go_of_the_file(network: Any) -> None:
     for parameter in network.parameters():
         if parameter.is_floating_point() and parameter.device.type == "cpu":
             parameter.data = parameter.data.clone()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library's error says that the device, or the machine, has no memory left."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

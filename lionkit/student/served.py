@@ -24,6 +24,7 @@ from lionkit.records import Instruction, Response
 
 KEY_ENV = "LIONKIT_STUDENT_KEY"
 """The variable with the server's key, if it wants one: the teacher's key and headers are none of its business."""
+REMEDY = "serve the adapter under that name, or set student_name"
 LIST_SECONDS = 10.0
 """How long the server may take to list its models."""
 
@@ -71,9 +72,6 @@ def respond(
             raise
         raise StageStopped(f"{stopped}; {REMEDY}", "model", setting="student_name") from None
     return [_response(i, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
-
-
-REMEDY = "serve the adapter under that name, or set student_name"
 
 
 def _check_name(client: ChatClient, model: str) -> None:

@@ -25,9 +25,8 @@ from lionkit.student import ranks
 from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import dense
 from lionkit.student.encode import Encoded, LabelAudit, label_audit
-from lionkit.student.memory import peak_memory, reset_peak
 from lionkit.student.model import Student
-from lionkit.student.trainer import Overseer, Show, StudentTrainer, history
+from lionkit.student.trainer import Overseer, Show, StudentTrainer, history, peak_memory, reset_peak
 
 Pairs = Sequence[tuple[str, str]]
 EAGER_LENGTH = 256

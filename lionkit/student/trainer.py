@@ -1,4 +1,4 @@
-"""transformers' Trainer with the student's loss and batches, and the callback that watches over a training.
+"""transformers' Trainer with the student's loss and batches, and what watches over a training: losses, time, memory.
 
 The loss is taken at labelled positions only: SmolLM2's 49k vocabulary would cost more than its layers. A step of
 rows goes through the device in pieces, which add up to the gradient of the whole.
@@ -6,10 +6,16 @@ rows goes through the device in pieces, which add up to the gradient of the whol
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
+import re
+import resource
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -138,3 +144,23 @@ def history(state: Any) -> tuple[list[float], list[tuple[int, float]]]:
     """Losses by optimizer step, and (step, validation loss) by epoch."""
     log = state.log_history
     return [e["loss"] for e in log if "loss" in e], [(e["step"], e["eval_loss"]) for e in log if "eval_loss" in e]
+
+
+def reset_peak(device: torch.device) -> None:
+    """Have `peak_memory` count from now on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError, AttributeError):  # Linux with glibc; elsewhere the peak is the one since the process began
+        ctypes.CDLL(None).malloc_trim(0)  # loading leaves up to 350 MB of freed blocks
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held since the peak was last reset (where it can be): tensors on CUDA, else the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):  # getrusage would count the process that started this one
+        if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()):
+            return int(found[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -91,7 +91,10 @@ def test_headers_that_the_environment_adds_go_to_the_teacher_alone(
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-gateway: s3cret\nAuthorization: Bearer s3cret")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
-    inner, seen = server.create_app(lambda messages, **options: "fine", models={"iteration-01": (), "answer-key": ()}), []
+    inner, seen = (
+        server.create_app(lambda messages, **options: "fine", models={"iteration-01": (), "answer-key": ()}),
+        [],
+    )
 
     async def listening(scope: Any, receive: Any, send: Any) -> None:
         seen.append(dict(scope["headers"]))
