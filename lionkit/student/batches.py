@@ -5,7 +5,6 @@ A step takes the same rows however many processes share it, and no row counts tw
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,27 +12,15 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from lionkit.errors import StudentError
 from lionkit.student.encode import IGNORED, Encoded
 
 BLANK = Encoded([0], [IGNORED])
 """A row that teaches nothing."""
 
 
-def share(batch_size: int, accumulation: int, processes: int) -> tuple[int, int]:
-    """(rows a device step, device steps an optimizer step) of each of several processes that share the rows."""
-    steps = math.gcd(accumulation, processes)
-    if batch_size % (processes // steps):
-        raise StudentError(
-            f"{processes} processes cannot share steps of batch_size {batch_size} x accumulation {accumulation} rows: "
-            f"make one of them a multiple of {processes}"
-        )
-    return batch_size // (processes // steps), accumulation // steps
-
-
-def fill(rows: list[Encoded], batch: int, processes: int) -> list[Encoded]:
-    """The rows, and as many blank ones that several processes have equally many batches (or one would repeat rows)."""
-    return rows + [BLANK] * (-len(rows) % (batch * processes)) if processes > 1 else rows
+def fill(rows: list[Encoded], step: int) -> list[Encoded]:
+    """The rows, and as many blank ones as make whole steps, for several processes that get equally many of each."""
+    return rows + [BLANK] * (-len(rows) % step)
 
 
 class ByLength(torch.utils.data.Sampler[int]):
@@ -57,14 +44,18 @@ class ByLength(torch.utils.data.Sampler[int]):
         return iter([*order, *range(len(self.lengths), len(self))])
 
 
-def pieces(batch: dict[str, torch.Tensor], tokens: int) -> list[dict[str, torch.Tensor]]:
-    """A padded batch [rows, longest] in parts of about `tokens` tokens, or one row, each as wide as its longest row."""
+def pieces(batch: dict[str, torch.Tensor], rows: int, tokens: int | None) -> list[dict[str, torch.Tensor]]:
+    """A padded batch [rows, longest] in parts of at most `rows` rows, each only as wide as its own longest row.
+
+    Where `tokens` are given, a part has at most that many, or a single row.
+    """
     widths = batch["attention_mask"].sum(1).tolist()
     parts, start = [], 0
     while start < len(widths):
-        rows = slice(start, start + max(tokens // widths[start], 1))
-        parts.append({name: values[rows, : max(widths[rows])] for name, values in batch.items()})
-        start = rows.stop
+        fit = rows if tokens is None else min(rows, max(tokens // widths[start], 1))
+        part = slice(start, start + fit)
+        parts.append({name: values[part, : max(widths[part])] for name, values in batch.items()})
+        start = part.stop
     return parts
 
 

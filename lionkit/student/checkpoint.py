@@ -1,8 +1,8 @@
 """What training leaves on disk: checkpoints to resume from, the finished adapter, and errors in plain words.
 
-A checkpoint is the Trainer's own folder. Its `trainer_state.json` is written last, so a folder without a
-readable one, with a damaged file, or without every process's random state was cut short and is passed over.
-No adapter with a value that is not finite is ever written.
+A checkpoint is the Trainer's own folder. Its `trainer_state.json` is written last, so a folder without a readable
+one, or with a damaged file, was cut short and is passed over. No adapter with a value that is not finite is ever
+written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import pickle
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,25 +44,38 @@ def fingerprint(student: Student, inputs: list[Any]) -> str:
 
 @contextmanager
 def resumable(folder: Path, made_from: str) -> Iterator[str | None]:
-    """The newest whole checkpoint in `folder` that was made from the same inputs, or None. Gone when all went well."""
-    mark = folder / "inputs.txt"
-    if ranks.leads() and (not mark.is_file() or mark.read_text() != made_from):
-        if any(folder.glob("checkpoint-*")):
-            print(
-                "The checkpoint there is of other rows, settings, device or number of processes: training begins anew."
-            )
-        shutil.rmtree(folder, ignore_errors=True)
-        write_text(mark, made_from)
-    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
-    yield ranks.from_leader(ranks.leads() and next((str(path) for path in newest_first if _is_whole(path)), None))
-    ranks.wait()
+    """The newest whole checkpoint in `folder` that was made from the same inputs, or None.
+
+    The folder is removed when the block ends well. The number of processes may differ from the checkpoint's.
+    """
+    newest = _newest(folder, made_from) if ranks.leads() else None
+    yield ranks.from_leader(newest)
+    ranks.from_leader()  # until every process is here
     if ranks.leads():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _newest(folder: Path, made_from: str) -> str | None:
+    mark = folder / "inputs.txt"
+    if not mark.is_file() or mark.read_text() != made_from:
+        if any(folder.glob("checkpoint-*")):
+            print(
+                "The checkpoint there was made from other rows or settings, or on a device of another kind: "
+                "training begins anew."
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(mark, made_from)
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    found = next((path for path in newest_first if _is_whole(path)), None)
+    if found and (states := len(list(found.glob("rng_state*.pth")))) != ranks.processes():
+        print(
+            f"The checkpoint has the random states of {states} processes, there are {ranks.processes()} now: "
+            "with dropout, the rest of the training is not the one that was interrupted."
+        )
+    return str(found) if found else None
+
+
 def _is_whole(checkpoint: Path) -> bool:
-    if len(list(checkpoint.glob("rng_state*.pth"))) != ranks.processes():
-        return False
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
         load_file(checkpoint / "adapter_model.safetensors")
@@ -76,27 +89,36 @@ def _is_whole(checkpoint: Path) -> bool:
 def save_adapter(student: Student, out: Path) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json` to `out`, each whole or not at all."""
     if broken := [name for name, p in student.model.named_parameters() if "lora_" in name and not p.isfinite().all()]:
-        raise StudentError(
-            f"{len(broken)} adapter weights are not finite ({broken[0]}): not saved; lower learning_rate"
-        )
+        message = f"{len(broken)} adapter weights are not finite ({broken[0]}): not saved; lower student.learning_rate"
+        raise StudentError(message, setting="student.learning_rate")
     work = out / ".adapter"
     shutil.rmtree(work, ignore_errors=True)  # what a killed process left
     work.mkdir(parents=True)
     student.model.save_pretrained(work, save_embedding_layers=False)  # "auto" would ask the hub
+    shutil.copymode(work / "adapter_config.json", work / "adapter_model.safetensors")  # safetensors' own mode is 0600
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         os.replace(work / name, out / name)
     shutil.rmtree(work)
 
 
 @contextmanager
-def explained(doing: str, remedy: str) -> Iterator[None]:
-    """Turn a full device or disk into one StudentError that says what to change, and free the device's memory."""
+def explained(doing: str, remedies: Mapping[str, Any]) -> Iterator[None]:
+    """Turn a full device or disk into one StudentError that says what to change, and free the device's memory.
+
+    `remedies` are the settings that need less memory when they are lowered (or, if False, are set), with their
+    values; the best one comes first. Those that are True already are no remedy.
+    """
     try:
-        yield
+        with ranks.together():
+            yield
     except (MemoryError, RuntimeError, OSError, SafetensorError) as error:
-        text = str(error)
+        text, setting = str(error), ""
         if is_out_of_memory(error):
+            useful = {name: value for name, value in remedies.items() if value is not True}
+            said = [f"set {n} = true" if v is False else f"lower {n} ({v})" for n, v in useful.items()]
+            remedy = ", or ".join(said) or "use a machine with more memory"
             message = f"out of memory while {doing}: {remedy}; then load the student again"
+            setting = next(iter(useful), "")
         elif isinstance(error, OSError):
             message = str(disk_error(error, error.filename or "the checkpoint"))
         elif "os error 28" in text or "PytorchStreamWriter" in text or "unexpected pos" in text:
@@ -108,4 +130,4 @@ def explained(doing: str, remedy: str) -> Iterator[None]:
         torch.cuda.empty_cache()
         if torch.backends.mps.is_available():
             torch.mps.empty_cache()
-        raise StudentError(message) from None
+        raise StudentError(message, setting=setting) from None

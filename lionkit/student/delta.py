@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,8 @@ def recover_delta(
         for path in sources[1].iterdir():
             if path.suffix in (".json", ".model", ".txt", ".jinja") and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, work / path.name)
+        for path in work.glob("*.safetensors"):
+            shutil.copymode(work / "config.json", path)  # safetensors' own mode is 0600
     return out
 
 
@@ -112,7 +115,6 @@ def _folder(model: str | Path) -> Path:
     if isinstance(path, Path):
         return path
     try:
-        folder = Path()
         for weights in ("model*.safetensors", "pytorch_model*.bin"):
             folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.model", "*.txt", "*.jinja", weights]))
             if any(folder.glob(weights)):
@@ -132,13 +134,16 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for file in files:
         try:
-            plain = file.suffix == ".bin"
-            read = torch.load(file, "cpu", weights_only=True, mmap=True) if plain else load_file(file)
+            if file.suffix == ".bin":  # before PyTorch 1.6 it was no zip archive, and cannot be mapped
+                read = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+            else:
+                read = load_file(file)
             if not isinstance(read, dict) or not all(isinstance(part, torch.Tensor) for part in read.values()):
                 raise TypeError("it does not hold tensors by name")
             found |= {str(name): tensor for name, tensor in read.items()}
         except (SafetensorError, pickle.PickleError, RuntimeError, OSError, TypeError, ValueError, EOFError) as error:
-            raise StudentError(f"{file} cannot be read as weights ({first_line(error)})") from None
+            remedy = "fetch it again, or have its owner's program write safetensors"
+            raise StudentError(f"{file} cannot be read as weights ({first_line(error)}): {remedy}") from None
     index = folder / f"{files[0].name.split('-')[0].split('.')[0]}{files[0].suffix}.index.json"
     try:
         listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].keys() if index.is_file() else set()

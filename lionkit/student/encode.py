@@ -94,7 +94,7 @@ TAGS: dict[Part, str] = {
 
 
 @dataclass(frozen=True, repr=False)
-class Audit:
+class LabelAudit:
     """What training would see, counted. It may start when there are no `problems`."""
 
     template: Template
@@ -133,11 +133,11 @@ class Audit:
 
 def label_audit(
     tokenizer: Any, pairs: Sequence[tuple[str, str]], *, template: Template, max_length: int
-) -> tuple[list[Encoded], Audit]:
+) -> tuple[list[Encoded], LabelAudit]:
     """Encode (instruction, response) pairs, and count what training depends on. Raises nothing."""
     encoded = [encode(tokenizer, text, response, template=template, max_length=max_length) for text, response in pairs]
     rows = [row for row in encoded if row is not None]
-    return rows, Audit(
+    return rows, LabelAudit(
         template=template,
         rows=len(rows),
         dropped=len(encoded) - len(rows),
@@ -166,15 +166,13 @@ def problems(rows: Sequence[Encoded], eos: int | None, bos: int | None) -> tuple
     """Why these rows must not be trained on, in words; empty when they may be."""
     if eos is None:
         return ("the tokenizer has no end-of-sequence token, so the student would never learn to stop",)
-    found = []
     if not rows:
-        found.append("no row is left: raise max_length, or look at the responses")
-    if unended := sum(not _ends(row, eos) for row in rows):
-        found.append(f"{unended} rows do not end in a labelled end-of-sequence token")
-    if empty := sum(row.supervised <= 1 for row in rows):
-        found.append(f"{empty} rows have no labelled response")
-    if shifted := sum(any(b not in (IGNORED, a) for a, b in zip(row.input_ids, row.labels)) for row in rows):
-        found.append(f"{shifted} rows have labels that are not their own tokens")
-    if bos is not None and bos != eos and (twice := sum(row.input_ids[:2] == [bos, bos] for row in rows)):
-        found.append(f"{twice} rows begin with two BOS tokens")
-    return tuple(found)
+        return ("no row is left: raise student.max_length, or look at the responses",)
+    moved = [any(b not in (IGNORED, a) for a, b in zip(row.input_ids, row.labels)) for row in rows]
+    counts = {
+        "do not end in a labelled end-of-sequence token": sum(not _ends(row, eos) for row in rows),
+        "have no labelled response": sum(row.supervised <= 1 for row in rows),
+        "have labels that are not their own tokens": sum(moved),
+        "begin with two BOS tokens": sum(bos not in (None, eos) and row.input_ids[:2] == [bos] * 2 for row in rows),
+    }
+    return tuple(f"{count} rows {fault}" for fault, count in counts.items() if count)

@@ -7,8 +7,10 @@ converter where that is at hand. Nothing is uploaded, and quantised exports are 
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 
 from lionkit.errors import StudentError, first_line
 from lionkit.files import whole_folder, write_text
@@ -27,6 +30,7 @@ from lionkit.student.encode import PLAIN, prompt_ids
 from lionkit.student.model import Student, load, resolve
 
 Dtype = Literal["auto", "float16", "bfloat16"]
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 CONVERTER = "convert_hf_to_gguf.py"
 GET_CONVERTER = (
     f"no GGUF: {CONVERTER} is not at hand; clone github.com/ggml-org/llama.cpp, install its requirements, and set "
@@ -42,12 +46,12 @@ class Export:
     base: str
     """The base as published: a hub id, or the last part of a folder's name."""
     dtype: str
-    tensors: int
     gguf: Path | None
     """None where there was no converter."""
 
     def __str__(self) -> str:
-        merged = f"{self.folder}: {self.tensors} tensors, the adapter merged into a {self.dtype} reload of {self.base}"
+        count = sum(len(list(safe_open(file, "pt").keys())) for file in self.folder.glob("model*.safetensors"))
+        merged = f"{self.folder}: {count} tensors, the adapter merged into a {self.dtype} reload of {self.base}"
         lines = [f"{merged} (not into 4-bit weights)", f"{self.folder / 'adapter'}: the adapter on its own"]
         return "\n".join([*lines, f"{self.gguf}: for llama.cpp" if self.gguf else GET_CONVERTER])
 
@@ -65,76 +69,84 @@ def export_student(
 ) -> Export:
     """Write the model with its adapter merged to `out`, whole or not at all, and the adapter to `out/adapter`.
 
-    `gguf` is llama.cpp's folder or its converter; without it LLAMA_CPP and PATH are searched. `provenance` is what
-    the card tells of the run (see `card.write`). `auto` keeps the base's own 16-bit type, and float16 for others.
-    `base` is the hub id to name where `model` is a folder. A student trained on the plain format gets that as its
-    chat template, so that servers prompt it as it was taught. Raises StudentError (no such model or adapter, the
-    adapter is another base's, a weight is not finite, the converter failed) and LionkitError (disk).
+    Where `out` holds this export already, only its GGUF is written, if that is missing. `gguf` is llama.cpp's folder
+    or its converter; without it LLAMA_CPP and PATH are searched. `provenance` is what the card tells of the run (see
+    `card.write`). `dtype="auto"` keeps the base's own 16-bit type, and is float16 for others. `base` is the hub id to
+    name where `model` is a folder. A student trained on the plain format gets that as its chat template, so that
+    servers prompt it as it was taught. Raises StudentError (no such model or adapter, the adapter is another base's,
+    a weight is not finite, the converter failed) and LionkitError (disk, or something else is in `out`).
     """
     converter = find_converter(gguf)
-    kind = _choose(model, dtype)
-    remedy = "the merge needs all weights in 16 bits; use a machine with more memory"
-    # The folder first, so that one that is taken is said before minutes of loading.
-    with explained("merging", remedy), whole_folder(out) as work:
-        student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
-        name = base or (Path(student.base).name if Path(student.base).is_absolute() else student.base)
-        merged = student.model.merge_and_unload()
-        tensors = merged.state_dict()
-        if broken := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
-            remedy = "export as bfloat16, which has float32's range" if kind == "float16" else "train it again"
-            raise StudentError(
-                f"{len(broken)} merged tensors are not finite ({broken[0]}): nothing was written; {remedy}"
-            )
-        merged.save_pretrained(work)
-        _tokenizer(student).save_pretrained(work)
-        _copy_adapter(adapter, work / "adapter", name)
-        told = dict(provenance or {})
-        if "config" in told:  # `auto` says nothing to whoever prompts it
-            told["config"] = told["config"] | {"student": told["config"]["student"] | {"template": student.template}}
-        card.write(work / "README.md", name, told, dtype=kind)
-        card.write(work / "adapter" / "README.md", name, told, dtype="")
-    made = _convert(out, converter, kind) if converter else None
-    return Export(out, name, kind, len(tensors), made)
+    source, path = resolve(model)
+    kind = _choose(path, dtype)
+    name = base or (Path(source).name if Path(source).is_absolute() else source)
+    if not _is_there(out, adapter, name, kind):
+        # The folder first, so that one that is taken is said before minutes of loading.
+        with explained("merging, which needs all weights in 16 bits", {}), whole_folder(out) as work:
+            student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
+            _write_merged(student, work, kind)
+            _copy_adapter(adapter, work / "adapter", name)
+            told = dict(provenance or {})
+            config = told.get("config", {})  # its template may be `auto`, which says nothing to whoever prompts it
+            told["config"] = config | {"student": config.get("student", {}) | {"template": student.template}}
+            card.write(work / "README.md", name, told, dtype=kind)
+            card.write(work / "adapter" / "README.md", name, told, dtype="")
+    return Export(out, name, kind, _convert(out, converter, kind) if converter else None)
 
 
-def _choose(model: str | Path, dtype: Dtype) -> Literal["float16", "bfloat16"]:
+def _choose(path: str | Path, dtype: Dtype) -> Literal["float16", "bfloat16"]:
     from transformers import AutoConfig
 
     if dtype not in ("auto", "float16", "bfloat16"):
         raise StudentError(f"dtype {dtype!r} is not one to export in: choose auto, float16 or bfloat16")
     try:
-        own = AutoConfig.from_pretrained(resolve(model)[1], trust_remote_code=False)
+        own = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise StudentError(f"cannot read the configuration of {model}: {first_line(error)}") from None
+        message = f"cannot read the configuration of {path} ({first_line(error)}): give a hub id or a model's folder"
+        raise StudentError(message) from None
     if getattr(own, "quantization_config", None):
-        raise StudentError(
-            f"{model} is quantised itself, and a merge would round the adapter away: name its 16-bit base"
-        )
+        raise StudentError(f"{path} is quantised itself, and a merge would lose the adapter: name its 16-bit base")
     return dtype if dtype != "auto" else "bfloat16" if own.dtype == torch.bfloat16 else "float16"
 
 
-def _tokenizer(student: Student) -> Any:
-    """The base's tokenizer as it came (loading for training sets padding), with the format it was taught."""
+def _is_there(out: Path, adapter: Path, base: str, dtype: str) -> bool:
+    """Whether `out` holds the same adapter merged into the same base in the same type."""
+    try:
+        named = json.loads((out / "adapter" / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        stored = json.loads((out / "config.json").read_text(encoding="utf-8"))["dtype"]
+        return (named, stored) == (base, dtype) and filecmp.cmp(adapter / WEIGHTS, out / "adapter" / WEIGHTS, False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _write_merged(student: Student, out: Path, dtype: str) -> None:
+    """The weights with the adapter merged, and the base's tokenizer with the format that the student was taught."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(student.path, trust_remote_code=False)
+    merged = student.model.merge_and_unload()
+    if broken := [name for name, tensor in merged.state_dict().items() if not tensor.isfinite().all()]:
+        remedy = "export as bfloat16, which has float32's range" if dtype == "float16" else "train it again"
+        raise StudentError(f"{len(broken)} merged tensors are not finite ({broken[0]}): nothing was written; {remedy}")
+    merged.save_pretrained(out)
+    for file in out.glob("*.safetensors"):
+        shutil.copymode(out / "config.json", file)  # safetensors' own mode is 0600
+    tokenizer = AutoTokenizer.from_pretrained(student.path, trust_remote_code=False)  # as it came, without our padding
     if student.template == "plain":
         begins = prompt_ids(tokenizer, "x", template="plain")[0] == tokenizer.bos_token_id
-        turn = PLAIN.replace("{}", "{{ message['content'] }}")
-        tokenizer.chat_template = (
-            ("{{ bos_token }}" if begins else "")
-            + "{% for message in messages %}{% if message['role'] == 'user' %}" + turn
-            + "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
-        )  # fmt: skip
-    return tokenizer
+        asked = PLAIN.replace("{}", "{{ message['content'] }}")
+        turns = f"{{% if message['role'] == 'user' %}}{asked}"
+        turns += "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}{% endif %}"
+        turns = f"{{% for message in messages %}}{turns}{{% endfor %}}"
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + turns
+    tokenizer.save_pretrained(out)
 
 
 def _copy_adapter(adapter: Path, out: Path, base: str) -> None:
     """The adapter with its base by the published name: a folder of this machine means nothing elsewhere."""
     out.mkdir()
-    shutil.copyfile(adapter / "adapter_model.safetensors", out / "adapter_model.safetensors")
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    write_text(out / "adapter_config.json", json.dumps(config | {"base_model_name_or_path": base}, indent=2) + "\n")
+    shutil.copyfile(adapter / WEIGHTS, out / WEIGHTS)
+    config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    write_text(out / CONFIG, json.dumps(config | {"base_model_name_or_path": base}, indent=2) + "\n")
 
 
 def find_converter(gguf: str | Path | None = None) -> Path | None:
@@ -154,15 +166,20 @@ def find_converter(gguf: str | Path | None = None) -> Path | None:
 
 
 def _convert(folder: Path, converter: Path, kind: str) -> Path:
-    """Have llama.cpp write a GGUF file of the merged weights' own precision into the folder."""
+    """Have llama.cpp write a GGUF file of the merged weights' own precision into the folder, unless it is there."""
     out, work = (folder / f"{prefix}model-{kind}.gguf" for prefix in ("", "."))
+    if out.is_file():
+        return out
     short = {"float16": "f16", "bfloat16": "bf16"}[kind]
     command = [sys.executable, str(converter), str(folder), "--outfile", str(work), "--outtype", short]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode or not work.is_file():
             said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1][:200]
-            raise StudentError(f"{converter.name} wrote no GGUF ({said}): the merged weights are whole in {folder}")
+            lacking = re.search(r"No module named '(\w+)", done.stderr)
+            remedy = f"install the package {lacking[1]} and export again" if lacking else "export again once it can"
+            whole = f"the merged weights are whole in {folder}"
+            raise StudentError(f"{converter.name} wrote no GGUF ({said}): {whole} and stay; {remedy}")
         os.replace(work, out)
     finally:
         work.unlink(missing_ok=True)

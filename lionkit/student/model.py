@@ -23,12 +23,10 @@ from lionkit.student.encode import Template, prompt_ids
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a kernel not used here
 Quantize = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-"""What CUDA and Apple's MPS, the CPU's allocator, and cuBLAS say."""
-
-
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "could not create a primitive")
+"""What CUDA and Apple's MPS, the CPU's allocator, cuBLAS, and oneDNN say."""
 ODD_JSON = (TypeError, KeyError, AttributeError, IndexError)
-"""What transformers and peft end in where a JSON file is well-formed and something else than they expect."""
+"""What transformers and peft raise where a JSON file is well-formed but does not hold what they expect."""
 
 
 @dataclass
@@ -80,29 +78,22 @@ def load(
     compute = choose_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     base, path = resolve(model)
     nf4 = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )
+    how: dict[str, Any] = {"quantization_config": nf4} if quantize == "nf4" else {}
+    how |= {"dtype": compute, "device_map": {"": place}, "use_safetensors": True, "output_loading_info": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
         read: Any = AutoModelForCausalLM.from_pretrained  # its annotation does not know output_loading_info
-        network, found = read(
-            path,
-            dtype=compute,
-            device_map={"": place},
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **({"quantization_config": nf4} if quantize == "nf4" else {}),
-        )
+        network, found = read(path, trust_remote_code=False, **how)
     except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError, *ODD_JSON) as error:
         if is_out_of_memory(error):
-            remedy = "quantize='nf4', a smaller model, or device='cpu'"
-            raise StudentError(f"{base} does not fit on {place}: {remedy}") from None
+            remedy = "choose a smaller student.model" if quantize == "nf4" else "set student.quantize = 'nf4'"
+            message = f"out of memory while loading: {base} does not fit on {place}; {remedy}"
+            setting = "student.model" if quantize == "nf4" else "student.quantize"
+            raise StudentError(message, setting=setting) from None
         remedy = "give a hub id with safetensors and a network, or a folder"
-        raise StudentError(f"cannot load {base} ({first_line(error)}): {remedy}") from None
+        raise StudentError(f"cannot load {base} ({first_line(error)}): {remedy}", setting="student.model") from None
     if missing := sorted(found["missing_keys"]):
         raise StudentError(f"the weights of {base} lack {missing[0]} and {len(missing) - 1} more: fetch them anew")
     if tokenizer.pad_token_id is None:
@@ -116,13 +107,13 @@ def load(
         _let_go_of_the_file(network)
     network.eval()
     chosen: Template = ("chat" if tokenizer.chat_template else "plain") if template == "auto" else template
-    if chosen == "chat" and not tokenizer.chat_template:
-        raise StudentError(f"{base} has no chat template: use template = 'plain'")
+    problem = "" if chosen == "plain" or tokenizer.chat_template else f"{base} has no chat template"
     try:
-        prompt_ids(tokenizer, "x", template=chosen)
+        prompt_ids(tokenizer, "x", template="plain" if problem else chosen)
     except Exception as error:  # the template is a program of whoever made the model
-        remedy = "use template = 'plain'"
-        raise StudentError(f"the chat template of {base} cannot be used ({first_line(error)}): {remedy}") from None
+        problem = f"the chat template of {base} cannot be used ({first_line(error)})"
+    if problem:
+        raise StudentError(f"{problem}: set student.template = 'plain'", setting="student.template")
     return Student(network, tokenizer, chosen, place, base, path, quantize, compute)
 
 
@@ -136,7 +127,8 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
     if folder.is_dir():
         return str(folder.resolve()), folder
     if isinstance(model, Path) or str(model).startswith((".", "/", "~")) or str(model).count("/") != 1:
-        raise StudentError(f"there is no model {model}: give {weights.NAME}, a hub id (owner/name) or a folder")
+        message = f"there is no model {model}: give {weights.NAME}, a hub id (owner/name) or a folder"
+        raise StudentError(message, setting="student.model")
     return str(model), str(model)
 
 
@@ -165,11 +157,10 @@ def add_adapter(network: Any, adapter: Path, base: str) -> Any:
 
 def choose_device(device: str) -> torch.device:
     """`auto` is CUDA (this process's card under `accelerate launch`), else MPS, else the CPU."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        else:
-            device = "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    elif device == "auto":
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
     return torch.device(device)
 
 

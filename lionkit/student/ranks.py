@@ -1,9 +1,7 @@
-"""Several processes, one run: the first one leads, the others only train along.
+"""Several processes that train together: how many there are, which one leads, and what they tell each other.
 
-Under `accelerate launch` or torchrun every process enters `lead()`, but only the first goes through its block, so
-that one process asks the teacher, prints and writes. Its calls of `train` reach the others, and all of them train
-(DDP: gloo on CPUs, NCCL on GPUs). Not covered: a model that has to be split over several cards, and machines that
-do not share the folder of runs.
+`launch.lead` starts them. Without it there is one process, which leads. A model that has to be split over several
+cards is not covered (docs/fsdp.md).
 """
 
 from __future__ import annotations
@@ -20,11 +18,25 @@ from torch import distributed
 
 from lionkit.config import several_processes
 from lionkit.errors import StudentError
-from lionkit.student.model import load
 
 P = ParamSpec("P")
 R = TypeVar("R")
+LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
+"""What gloo and NCCL say when another process has ended."""
 _group: Any = None  # over gloo, also where NCCL moves the gradients: waiting in it is free, however long it takes
+
+
+def join() -> None:
+    """Meet the other processes that the launcher started."""
+    global _group
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    except ValueError:  # the launcher's other variables are missing
+        message = "WORLD_SIZE is set, but no launcher started this: unset it, or use accelerate launch"
+        raise StudentError(message) from None
+    _group = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
 def processes() -> int:
@@ -33,50 +45,35 @@ def processes() -> int:
 
 
 def leads() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process is the first one, which alone writes and prints."""
     return not _group or distributed.get_rank(_group) == 0
 
 
 def from_leader(value: Any = None) -> Any:
-    """The first process's value, in every process; all of them have to call this."""
-    box = [value]
+    """The first process's value, in every process: each has to call this, and waits until all have."""
+    values = [value] * processes()
     if _group:
-        distributed.broadcast_object_list(box, src=0, group=_group)
-    return box[0]
-
-
-def wait() -> None:
-    """Until every process is here."""
-    if _group:
-        distributed.barrier(_group)
+        with together():
+            distributed.all_gather_object(values, value, group=_group)
+    return values[0]
 
 
 @contextmanager
-def lead() -> Iterator[None]:
-    """The block is run by the first process alone; any other trains along as long as it lasts, and then exits."""
-    global _group
-    if not several_processes():
-        yield
-        return
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        raise StudentError("FSDP and DeepSpeed are not built in: launch without them, or see docs/fsdp.md")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+def together() -> Iterator[None]:
+    """Raises StudentError, in one line, where another process ends during the block."""
     try:
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    except ValueError:  # the other variables are not there
-        raise StudentError(
-            "WORLD_SIZE is set, but no launcher started this: unset it, or use accelerate launch"
-        ) from None
-    _group = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
-    if leads():
         yield
-        from_leader(None)  # not after an error: the launcher ends the others, which may be in the middle of a step
-        distributed.destroy_process_group()
-    else:
-        _train_along()
-        distributed.destroy_process_group()
-        raise SystemExit
+    except RuntimeError as error:
+        if not any(words in str(error) for words in LOST):
+            raise
+        raise StudentError("another process of this training has ended: its own message says why") from None
+
+
+def refuse_splitting() -> None:
+    """Raise StudentError under an FSDP or DeepSpeed configuration, with however many processes."""
+    for name in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise StudentError(f"{name} is not built in: launch without it, or see docs/fsdp.md")
 
 
 def shared(train: Callable[P, R]) -> Callable[P, R]:
@@ -84,30 +81,16 @@ def shared(train: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(train)
     def run(*args: P.args, **options: P.kwargs) -> R:
+        refuse_splitting()
         if not _group and several_processes():
             raise StudentError("several processes were started: put the work into `with student.lead():`")
         if _group and leads():
             student, pairs = args
-            how = {
-                "model": student.path, "quantize": student.quantize, "template": student.template,
-                "device": "cpu" if student.device.type == "cpu" else "auto", "dtype": str(student.dtype).split(".")[1],
-            }  # fmt: skip
+            how = {name: getattr(student, name) for name in ("quantize", "template")}
+            how |= {"model": student.path, "device": "cpu" if student.device.type == "cpu" else "auto"}
+            how["dtype"] = str(student.dtype).removeprefix("torch.")
             adapter = student.model.peft_config["default"] if student.adapted else None
             from_leader((how, adapter, pairs, options | {"progress": False, "watch": None}))
         return train(*args, **options)
 
     return run
-
-
-def _train_along() -> None:
-    from peft import get_peft_model
-
-    from lionkit.student.train import train
-
-    while job := from_leader():
-        how, adapter, pairs, options = job
-        student = load(**how)
-        if adapter is not None:  # its weights come from the leader when the training begins, as DDP does it
-            student.model = get_peft_model(student.model, adapter)
-        train(student, pairs, **options)
-        del student

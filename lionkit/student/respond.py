@@ -7,7 +7,7 @@ Greedy in float32 a batch gives what one row at a time gives; in bfloat16 a near
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from transformers import GenerationConfig
 
 from lionkit.progress import Progress
+from lionkit.records import content_id
 from lionkit.student.checkpoint import explained
 from lionkit.student.dense import dense
 from lionkit.student.encode import prompt_ids
@@ -37,23 +38,35 @@ def respond(
     batch_size: int = 16,
     seed: int = 0,
     progress: bool = True,
+    keep: Callable[[int, Answer], None] | None = None,
 ) -> list[Answer]:
-    """Answers to `texts`, in order. Temperature 0 is greedy; above it, samples depend on `seed` and the batching."""
+    """Answers to `texts`, in order. Temperature 0 is greedy; above it, answers are drawn from `seed`.
+
+    `keep` is called with a text's index and its answer as soon as its batch is answered, so that a caller may write
+    it down. Called again with the texts that are left, in the same order, this goes on with the same batches where
+    whole batches were kept; and since a batch draws from `seed` and its own prompts, the answers are then those of a
+    call that was not interrupted, at any temperature. Other batches draw other answers above temperature 0; at 0
+    they change nothing but near ties in bfloat16. Raises StudentError where memory runs out.
+    """
     prompts = [prompt_ids(student.tokenizer, text, template=student.template) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: -len(prompts[i]))
     answers: dict[int, Answer] = {}
-    torch.manual_seed(seed)
+    remedies = {"student.response_batch": batch_size, "student.max_new_tokens": max_new_tokens}
     student.model.eval()
     with (
         torch.no_grad(),
-        explained("answering", f"lower response_batch ({batch_size}) or max_new_tokens ({max_new_tokens})"),
+        explained("answering", remedies),
         dense(student.model, student.dtype),
         Progress(len(texts), "student", "responses", shown=progress) as bar,
     ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            rows = _generate(student, [prompts[i] for i in chosen], max_new_tokens, temperature)
-            answers.update(zip(chosen, rows, strict=True))
+            batch = [prompts[i] for i in chosen]
+            torch.manual_seed(int(content_id(str(seed), str(batch)), 16))
+            answers |= zip(chosen, _generate(student, batch, max_new_tokens, temperature), strict=True)
+            if keep:
+                for i in chosen:
+                    keep(i, answers[i])
             bar.update(len(chosen))
     return [answers[i] for i in range(len(texts))]
 
@@ -65,14 +78,12 @@ def _generate(student: Student, prompts: list[list[int]], max_new_tokens: int, t
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=student.device)
     own = student.model.generation_config.eos_token_id
     ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
-    sampling = (
-        {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
-        if temperature > 0
-        else {"do_sample": False}
-    )
-    asked = {"max_new_tokens": max_new_tokens, "eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad_token_id}
+    how = {"max_new_tokens": max_new_tokens, "eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad_token_id}
+    how |= {"do_sample": temperature > 0}
+    if temperature > 0:
+        how |= {"temperature": temperature, "top_p": 1.0, "top_k": 0}
     with _without_settings(student):
-        out = student.model.generate(input_ids=ids, attention_mask=mask, **asked, **sampling)
+        out = student.model.generate(input_ids=ids, attention_mask=mask, **how)
     answers = []
     for row in out[:, width:].tolist():
         length = next((n for n, token in enumerate(row) if token in ends), len(row))

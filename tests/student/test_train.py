@@ -1,4 +1,4 @@
-"""Training on a two-layer model with random weights: resume, accumulation, validation, and every way to stop."""
+"""Training on a two-layer model with random weights: resume, pieces, validation, and every way to stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transformers import Trainer
 
 from lionkit import student
 from lionkit.errors import LionkitError, StudentError
-from lionkit.student import checkpoint
+from lionkit.student import checkpoint, trainer
 from lionkit.student.batches import ByLength, collate, pieces
 from lionkit.student.encode import label_audit
 
@@ -56,7 +56,7 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_seconds=0.0)
 def test_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: Path, capsys: Any) -> None:
     """Resume that re-wraps and loses the adapter: here it ends with the weights of a training left alone."""
     whole = train(folder, tmp_path / "whole")
-    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed"), str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed"), str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     died = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
@@ -106,13 +106,13 @@ def test_training_stopped_in_a_validation_resumes_with_it_and_with_its_patience(
                                "learning_rate": 5e-2, "checkpoint_seconds": 0.0}  # fmt: skip
     whole = train(folder, tmp_path / "whole", **options)
     assert 3 < len(whole.validation) < 30
-    kind = sys.modules["lionkit.student.train"]._StudentTrainer
+    kind = trainer.StudentTrainer
     evaluate, last = kind.evaluate, len(whole.validation)
 
-    def stops(trainer: Any, *args: Any, **kwargs: Any) -> Any:  # in the validation whose result ends the training
-        if trainer.state.epoch >= last:
+    def stops(self: Any, *args: Any, **kwargs: Any) -> Any:  # in the validation whose result ends the training
+        if self.state.epoch >= last:
             raise KeyboardInterrupt
-        return evaluate(trainer, *args, **kwargs)
+        return evaluate(self, *args, **kwargs)
 
     def fails(*args: Any) -> None:  # after it, when all that is left is to write the adapter
         raise KeyboardInterrupt
@@ -149,12 +149,70 @@ def test_gradient_checkpointing_computes_layers_twice(folder: Path, tmp_path: Pa
     assert len(calls) == 4 * (1 + checkpointing)
 
 
-def test_accumulated_batches_weigh_every_token_alike(folder: Path, tmp_path: Path) -> None:
-    same = {"epochs": 1, "dropout": 0.0, "learning_rate": 1e-9}
-    whole = train(folder, tmp_path / "a", batch_size=8, **same).losses
-    parts = train(folder, tmp_path / "b", batch_size=2, accumulation=4, **same).losses
-    assert len(whole) == len(parts) == 1
-    assert parts[0] == pytest.approx(whole[0], rel=1e-5)
+@pytest.mark.parametrize("device_rows", [1, 3])
+def test_rows_on_the_device_change_nothing_that_is_learned(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device_rows: int
+) -> None:
+    seen: list[int] = []
+    losses = trainer.StudentTrainer._token_losses
+    same: dict[str, Any] = {"batch_size": 6, "dropout": 0.0}
+    whole = train(folder, tmp_path / "whole", **same)
+    monkeypatch.setattr(
+        trainer.StudentTrainer,
+        "_token_losses",
+        lambda self, model, inputs: seen.append(len(inputs["labels"])) or losses(self, model, inputs),
+    )
+    parts = train(folder, tmp_path / "parts", device_rows=device_rows, **same)
+    assert parts.steps == whole.steps == 4  # eight rows, two epochs: steps of 6 and 2
+    assert max(seen) == device_rows
+    assert sum(seen) == 16
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-4)
+    one, two = (load_file(tmp_path / name / ADAPTER) for name in ("whole", "parts"))
+    assert all((one[name] - two[name]).norm() < 1e-3 * one[name].norm() for name in one)
+
+
+def test_a_training_goes_on_with_fewer_rows_on_the_device(
+    folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """What the error says where memory ran out: it is done, and nothing begins anew."""
+    step = Trainer.training_step
+
+    def full(self: Any, model: Any, inputs: Any, count: Any = None) -> torch.Tensor:
+        if self.state.global_step == 5 and len(inputs["labels"]) > 1:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return step(self, model, inputs, count)
+
+    monkeypatch.setattr(Trainer, "training_step", full)
+    with pytest.raises(StudentError, match=r"lower student.device_rows \(2; what is learned") as caught:
+        train(folder, tmp_path, checkpoint_seconds=0.0)
+    assert caught.value.setting == "student.device_rows"
+    capsys.readouterr()
+    report = train(folder, tmp_path, checkpoint_seconds=0.0, device_rows=1, progress=True)
+    assert "Going on from step 5." in capsys.readouterr().out
+    monkeypatch.undo()
+    whole = train(folder, tmp_path / "whole")
+    assert report.losses == pytest.approx(whole.losses, rel=0.1)  # dropout draws otherwise in other pieces
+    assert report.losses[:5] == whole.losses[:5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"device_rows": 1}, "student.gradient_checkpointing"),
+        ({"device_rows": 1, "gradient_checkpointing": True}, "student.max_length"),
+    ],
+)
+def test_the_remedy_is_one_that_is_left(
+    folder: Path, tmp_path: Path, monkeypatch: Any, changes: dict[str, Any], first: str
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "training_step", full)
+    with pytest.raises(StudentError, match="out of memory while training: (set|lower) student") as caught:
+        train(folder, tmp_path, **changes)
+    assert caught.value.setting == first
+    assert "device_rows" not in str(caught.value)
 
 
 def test_the_next_iteration_goes_on_from_the_last_adapter(folder: Path, tmp_path: Path) -> None:
@@ -199,30 +257,31 @@ def test_validation_that_cannot_be_is_refused(
 
 def test_validation_takes_the_batches_of_training(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
     sizes: list[int] = []
-    losses = sys.modules["lionkit.student.train"]._StudentTrainer._token_losses
+    losses = trainer.StudentTrainer._token_losses
     monkeypatch.setattr(
-        sys.modules["lionkit.student.train"]._StudentTrainer, "_token_losses",
+        trainer.StudentTrainer,
+        "_token_losses",
         lambda self, model, inputs: sizes.append(len(inputs["labels"])) or losses(self, model, inputs),
-    )  # fmt: skip
+    )
     train(folder, tmp_path, validation=PAIRS, epochs=1)
     assert max(sizes) == SETTINGS["batch_size"]
 
 
 def test_float16_may_skip_steps_and_other_types_may_not() -> None:
     """A GradScaler's first steps overflow by design; its Trainer logs their gradient norm all the same."""
-    watch, state = sys.modules["lionkit.student.train"]._Watch, SimpleNamespace(global_step=1, log_history=[])
+    overseer, state = trainer.Overseer, SimpleNamespace(global_step=1, log_history=[])
     bar = SimpleNamespace(update=lambda *args, **kwargs: None)
     overflow = {"loss": 2.0, "grad_norm": float("inf")}
     half, single = (SimpleNamespace(fp16=fp16) for fp16 in (True, False))
-    patient = watch(bar, 60.0, None, 0)
+    patient = overseer(bar, 60.0, None, 0)
     for logs in [*[overflow] * 20, {"loss": 2.0, "grad_norm": 1.0}, *[overflow] * 20]:
         patient.on_log(half, state, None, logs=logs)
     with pytest.raises(StudentError, match="the grad_norm is inf at step 1"):
         patient.on_log(half, state, None, logs=overflow)
     with pytest.raises(StudentError, match="the grad_norm is inf at step 1"):
-        watch(bar, 60.0, None, 0).on_log(single, state, None, logs=overflow)
+        overseer(bar, 60.0, None, 0).on_log(single, state, None, logs=overflow)
     with pytest.raises(StudentError, match="the loss is nan"):
-        watch(bar, 60.0, None, 0).on_log(half, state, None, logs={"loss": float("nan")})
+        overseer(bar, 60.0, None, 0).on_log(half, state, None, logs={"loss": float("nan")})
 
 
 def test_a_loss_that_is_not_finite_is_never_saved(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -246,8 +305,12 @@ def test_weights_that_are_not_finite_are_never_saved(folder: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), r"out of memory .* batch_size \(2\), max_length \(96\)"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            r"lower student.device_rows \(2; .*true, or lower student.max_length",
+        ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "out of memory"),
+        (RuntimeError("could not create a primitive"), "out of memory"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "out of memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory"),
         (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
@@ -269,7 +332,7 @@ def test_a_full_device_or_disk_is_one_line(
 
 def test_the_watch_sees_every_loss(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
     calls: list[tuple[list[float], list[tuple[int, float]]]] = []
-    monkeypatch.setattr(sys.modules["lionkit.student.train"], "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "SHOW_SECONDS", 0.0)
     report = train(folder, tmp_path, validation=PAIRS[:2], watch=lambda *seen: calls.append(seen))
     assert [len(losses) for losses, _ in calls] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
     assert calls[-1] == (report.losses, report.validation)
@@ -292,10 +355,17 @@ def test_pieces_of_a_batch_are_narrow_and_lose_nothing() -> None:
     widths = [40, 30, 9, 8, 7, 1]
     mask = torch.tensor([[1] * width + [0] * (40 - width) for width in widths])
     batch = {"input_ids": torch.arange(240).reshape(6, 40), "attention_mask": mask}
-    parts = pieces(batch, 32)
-    assert [tuple(part["input_ids"].shape) for part in parts] == [(1, 40), (1, 30), (3, 9), (1, 1)]
-    kept = torch.cat([part["input_ids"][part["attention_mask"] == 1] for part in parts])
-    assert torch.equal(kept, batch["input_ids"][mask == 1])
+    shapes = {
+        (6, 32): [(1, 40), (1, 30), (3, 9), (1, 1)],
+        (2, 32): [(1, 40), (1, 30), (2, 9), (2, 7)],
+        (4, None): [(4, 40), (2, 7)],
+        (9, None): [(6, 40)],
+    }
+    for most, expected in shapes.items():
+        parts = pieces(batch, *most)
+        assert [tuple(part["input_ids"].shape) for part in parts] == expected
+        kept = torch.cat([part["input_ids"][part["attention_mask"] == 1] for part in parts])
+        assert torch.equal(kept, batch["input_ids"][mask == 1])
 
 
 def test_pieces_have_the_gradient_of_the_whole(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
