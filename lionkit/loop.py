@@ -34,6 +34,7 @@ from lionkit.run.reading import (
     sides,
     train_pool,
 )
+from lionkit.run.remedies import completed
 
 __all__ = ["Roles", "as_text", "open_roles", "read_evaluation", "summarise", "write_summary"]
 
@@ -61,7 +62,7 @@ def _first_pools(run: Run) -> None:
         train = pools.hold_out(rest, settings.train_size, settings.seed)[1] if len(rest) > settings.train_size else rest
         if len(train) < settings.train_size:
             print(
-                f"{len(unique)} seeds: {len(apart)} are held out, {len(train)} (not {settings.train_size}) trained on."
+                f"{len(unique)} seeds: {len(apart)} held out, so {len(train)} to train on, not {settings.train_size}."
             )
         for name, items in (("train", train), ("cache", train), ("heldout", apart)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
@@ -252,14 +253,15 @@ def run_all(run: Run, roles: Roles) -> dict[str, Any]:
 
     The last iteration generates nothing: its instructions would be for an iteration that does not come.
     """
-    for iteration in range(run.config.iterations + 1):
-        if iteration > 1:
-            generate(run, roles, iteration - 1)
-        if iteration:
-            imitate(run, roles, iteration)
-        for stage, make in (("evaluation", score), ("discrimination", discriminate)):
-            make(run, roles, iteration)
-            if not run.done(iteration, stage):
-                raise StageOpen(f"{stage} of iteration {iteration} stays open: run again to go on")
-        _require_decided(run, iteration)
+    with completed(run.path, run.config):
+        for iteration in range(run.config.iterations + 1):
+            if iteration > 1:
+                generate(run, roles, iteration - 1)
+            if iteration:
+                imitate(run, roles, iteration)
+            for stage, make in (("evaluation", score), ("discrimination", discriminate)):
+                make(run, roles, iteration)
+                if not run.done(iteration, stage):
+                    raise StageOpen(f"{stage} of iteration {iteration} stays open: run again to go on")
+            _require_decided(run, iteration)
     return summarise(run)

@@ -42,7 +42,7 @@ class Accounts:
     batches: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
-    """Whole replies by digest of messages and slot: anything above 1 was paid twice."""
+    """Whole replies by digest of model, messages and slot: anything above 1 was paid twice."""
 
 
 def create_app(
@@ -156,7 +156,7 @@ def _complete(state: Any, asked: dict[str, Any], slot: str, fault: str) -> tuple
     accounts.completion_tokens += body["usage"]["completion_tokens"]
     if fault != "null":
         accounts.answered += 1
-        accounts.answers[hashlib.blake2s((json.dumps(asked["messages"]) + slot).encode()).hexdigest()] += 1
+        accounts.answers[hashlib.blake2s((model + json.dumps(asked["messages"]) + slot).encode()).hexdigest()] += 1
     return 200, body
 
 

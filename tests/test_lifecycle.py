@@ -233,21 +233,86 @@ def test_the_stage_that_an_outage_left_open_says_how_many_and_returns_what_it_ha
 
 
 def test_a_row_that_always_fails_is_left_out_when_the_setting_says_so() -> None:
-    poison: list[str] = []
+    asked: list[str] = []
 
     def answer(messages: list[dict[str, str]], **options: Any) -> Any:
         text = messages[-1]["content"]
-        if role(messages) == "teacher" and not poison:
-            poison.append(text)
-        return DOWN if poison == [text] else answer_key.reply(messages, **options)
+        if role(messages) == "teacher" and text not in asked:
+            asked.append(text)
+        return DOWN if asked[1:2] == [text] else answer_key.reply(messages, **options)
 
     played = Played(server.create_app(answer))
-    played.begin(api={"max_attempts": 1, "concurrency": 1})
-    told = played.stopped("stays open|1 of")
+    played.begin(api={"max_attempts": 1, "concurrency": 1}, iterations=1)
+    played.stopped("evaluation of iteration 0 stays open")
     obey(["set", "--run", "r", "missing_share=0.2"])
-    rows = played.finish()
-    assert "missing_share" in told or rows
-    assert saved("r").result(0, "evaluation").get("missing", 0) + saved("r").result(1, "imitation")["answers"] >= 32
+    played.finish()
+    assert saved("r").result(0, "evaluation")["missing"] == 1
+
+
+def test_an_endpoint_that_often_fails_is_asked_more_often() -> None:
+    asked: list[str] = []
+
+    def answer(messages: list[dict[str, str]], **options: Any) -> Any:
+        asked.append(str(messages) + options["slot"])
+        return DOWN if asked.count(asked[-1]) == 1 else answer_key.reply(messages, **options)
+
+    played = Played(server.create_app(answer))
+    played.begin(api={"max_attempts": 1}, iterations=1)
+    told = played.stopped("gives no reply.*api.max_attempts=")
+    obey(command(told, "set", 3))
+    played.finish()
+
+
+def test_a_slow_endpoint_is_given_longer() -> None:
+    played = Played(server.create_app(latency=0.2))
+    played.begin(api={"max_attempts": 1, "timeout": 0.05}, iterations=1)
+    told = played.stopped("no reply within 0.05 s.*api.timeout=")
+    obey(command(told, "set", 20.0))
+    played.finish()
+
+
+def test_an_endpoint_without_batches_is_asked_live() -> None:
+    app = server.create_app()
+    app.router.routes[:] = [route for route in app.router.routes if "chat" in route.path]  # type: ignore[attr-defined]
+    played = Played(app)
+    played.begin(api={"batch": True}, iterations=1)
+    told = played.stopped("Batch API of .*api.batch=")
+    obey(command(told, "set", "false"))
+    played.finish()
+
+
+def test_one_answer_cannot_be_kept_for_validation() -> None:
+    told_right: list[str] = []
+
+    def answer(messages: list[dict[str, str]], **options: Any) -> Any:
+        text = messages[-1]["content"]
+        if role(messages) == "teacher" and (told_right or [text]) != [text]:
+            return 400, {"error": {"message": "the prompt was filtered", "code": "content_filter"}}
+        told_right[:] = [text] if role(messages) == "teacher" else told_right
+        return answer_key.reply(messages, **options)
+
+    played = Played(server.create_app(answer))
+    run = played.begin(api={"concurrency": 1}, iterations=1, student={"validation_share": 0.1})
+    with pytest.raises(LionkitError, match=r"one answer cannot be .*student.validation_share=") as met:
+        loop.imitate(run, played.roles(run), 1)
+    obey(command(str(met.value), "set", "none"))
+    loop.imitate(saved("r"), played.roles(saved("r")), 1)
+
+
+def test_a_student_that_is_not_served_under_its_name_is_asked_for_by_another() -> None:
+    from lionkit.student import served as student_server
+
+    played, here = Played(server.create_app()), server.create_app(models={"my-student": ()})
+    played.begin(iterations=1, student_url="http://127.0.0.1:9/v1")
+
+    def roles(run: Run) -> loop.Roles:
+        own = student_server.connect(run.config, run.path / "student.sqlite", app=here)
+        return loop.Roles(ChatClient(run.config.api, run.store, app=played.app), rote.RoteStudent(), own)
+
+    played.roles = roles  # type: ignore[method-assign]
+    told = played.stopped("no model 'iteration-00'.*my-student.*student_name=")
+    obey(command(told, "set", "my-student"))
+    played.finish()
 
 
 def test_answers_that_decline_stop_the_training_until_they_are_allowed() -> None:
@@ -296,7 +361,7 @@ def test_a_generation_that_falls_short_goes_on_with_what_it_has() -> None:
     def answer(messages: list[dict[str, str]], **options: Any) -> Any:
         if role(messages) == "generator":
             made.append("")
-            if len(made) > 4:
+            if len(made) > 12:
                 return Generator()(messages, **options)
         return answer_key.reply(messages, **options)
 
@@ -307,6 +372,14 @@ def test_a_generation_that_falls_short_goes_on_with_what_it_has() -> None:
     obey(["set", "--run", "r", "short_generation=true"])
     rows = played.finish()
     assert 2 <= rows[2]["train_pool"] < 20
+
+
+def test_a_generator_that_is_cut_is_given_more_tokens() -> None:
+    played = Played(server.create_app())
+    played.begin(generator_max_tokens=1)
+    told = played.stopped("generation stopped: .*cut.*generator_max_tokens=")
+    obey(command(told, "set", 200))
+    played.finish()
 
 
 def test_no_hard_instruction_to_start_from_is_met_by_another_tau() -> None:
@@ -408,10 +481,29 @@ def test_a_loss_that_is_not_finite_is_met_by_a_lower_rate(tiny: Played, monkeypa
     tiny.finish()
 
 
-def test_rows_that_do_not_fit_are_met_by_a_greater_length(tiny: Played) -> None:
+def test_rows_that_do_not_fit_are_met_by_a_greater_length(tiny: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     obey(["set", "--run", "r", "student.max_length=16"])
+    tiny.app.state.answer = lambda messages, **options: (
+        messages[-1]["content"][::-1] * 3 if role(messages) == "teacher" else answer_key.reply(messages, **options)
+    )
     told = tiny.stopped("nothing was trained.*student.max_length=")
     obey(command(told, "set", 512))
+    tiny.finish()
+
+
+def test_a_student_that_does_not_fit_is_loaded_in_4_bits(tiny: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForCausalLM
+
+    read = AutoModelForCausalLM.from_pretrained
+
+    def full(path: Any, **options: Any) -> Any:
+        if "quantization_config" not in options:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 26.00 GiB")
+        return read(path, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
+    told = tiny.stopped("does not fit on .*student.quantize=")
+    obey(command(told, "set", "nf4"))
     tiny.finish()
 
 
@@ -455,7 +547,15 @@ def test_a_student_killed_in_the_middle_of_its_answers_keeps_those_it_gave(tmp_p
     played.finish()
 
 
-MET = {
+MET: dict[str, Callable[..., None] | str] = {
+    "student.step_rows": "tests/student/test_ranks.py: several processes, which share a step's rows",
+    "student.patience": "a run's settings do not allow it; tests/student/test_train.py meets it in Python",
+    "student.validation_share": test_one_answer_cannot_be_kept_for_validation,
+    "student.quantize": test_a_student_that_does_not_fit_is_loaded_in_4_bits,
+    "student_name": test_a_student_that_is_not_served_under_its_name_is_asked_for_by_another,
+    "api.batch": test_an_endpoint_without_batches_is_asked_live,
+    "api.timeout": test_a_slow_endpoint_is_given_longer,
+    "api.max_attempts": test_an_endpoint_that_often_fails_is_asked_more_often,
     "api.budget_usd": test_a_budget_that_was_reached_is_raised,
     "api.budget_tokens": test_a_budget_that_was_reached_is_raised,
     "api.stage_timeout": test_a_stage_that_took_too_long_is_given_more_time,
@@ -465,6 +565,7 @@ MET = {
     "missing_share": test_the_stage_that_an_outage_left_open_says_how_many_and_returns_what_it_has,
     "useless_share": test_answers_that_decline_stop_the_training_until_they_are_allowed,
     "generator_draw": test_a_generator_that_was_mended_under_its_name_is_asked_anew,
+    "generator_max_tokens": test_a_generator_that_is_cut_is_given_more_tokens,
     "generator_temperature": test_a_generator_that_was_mended_under_its_name_is_asked_anew,
     "short_generation": test_a_generation_that_falls_short_goes_on_with_what_it_has,
     "tau": test_no_hard_instruction_to_start_from_is_met_by_another_tau,

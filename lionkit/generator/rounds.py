@@ -199,7 +199,8 @@ def _why(stuck: _Side, sides: list[_Side]) -> tuple[str, str]:
         return _NO_SEEDS[stuck.kind], "tau"
     worst = "".join(rule for rule, _ in stuck.rules.most_common(1))
     remedy, setting = _REMEDIES.get(worst, _OTHERWISE)
-    return f"generation stopped: {'; '.join(map(str, sides))}: {remedy}", setting.format(kind=stuck.kind)
+    short = ", or set short_generation = true to go on with what there is" if all(side.made for side in sides) else ""
+    return f"generation stopped: {'; '.join(map(str, sides))}: {remedy}{short}", setting.format(kind=stuck.kind)
 
 
 _UNDECIDED = "no instruction to start from: none was judged hard or easy; see the reasons (pools.verdict_table)"
