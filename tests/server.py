@@ -156,7 +156,8 @@ def _complete(state: Any, asked: dict[str, Any], slot: str, fault: str) -> tuple
     accounts.completion_tokens += body["usage"]["completion_tokens"]
     if fault != "null":
         accounts.answered += 1
-        accounts.answers[hashlib.blake2s((model + json.dumps(asked["messages"]) + slot).encode()).hexdigest()] += 1
+        whole = body["choices"][0]["finish_reason"] != "length"
+        accounts.answers[hashlib.blake2s((model + json.dumps(asked["messages"]) + slot).encode()).hexdigest()] += whole
     return 200, body
 
 
