@@ -7,24 +7,20 @@ is cut with a note, and all of it is escaped. Nothing here needs a kernel once i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lionkit.errors import LionkitError
 from lionkit.plots.discrimination import EASY, HARD
-from lionkit.pools import pool_table
+from lionkit.pools.tables import Pool, Responses, Verdicts, pool_table
 from lionkit.records import Instruction, Judgement, Response, Verdict
 
-Pool: TypeAlias = Sequence[Instruction]
-Responses: TypeAlias = Iterable[Response]
-Verdicts: TypeAlias = Iterable[Verdict]
 LIMIT = 20_000
 """Characters shown of one text."""
 SYMBOLS = {"hard": "▲", "easy": "●", "undecided": "?"}

@@ -168,15 +168,12 @@ def _labelled(text: str) -> Iterator[_Found]:
 def _under_headings(text: str) -> Iterator[_Found]:
     """The last `Score: 8` of each passage that begins with a label."""
     headings = list(patterns.HEADING.finditer(text))
-    for i, heading in enumerate(headings):
-        end = headings[i + 1].start() if i + 1 < len(headings) else len(text)
-        last: _Found | None = None
-        for mark in patterns.HEADED.finditer(text, heading.end(), end):
-            value = _value(mark["value"], mark["tail"], explicit=False, alone=False)
-            if value is not None:
-                last = _Found(mark.end(), _seat(heading), value) if isinstance(value, float) else None
-        if last:
-            yield last
+    for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(text)]):
+        marks = patterns.HEADED.finditer(text, heading.end(), end)
+        read = [(m.end(), _value(m["value"], m["tail"], explicit=False, alone=False)) for m in marks]
+        given = [_Found(at, _seat(heading), value) for at, value in read if value is not None]
+        if given and isinstance(given[-1].value, float):
+            yield given[-1]
 
 
 def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | None:
