@@ -100,7 +100,7 @@ def count_labels(gaps: np.ndarray, tau: float) -> dict[str, int]:
 
 
 def describe(records: Records, id: str) -> Static:
-    """All that is known of one instruction, every text of it inert."""
+    """All that is known of one instruction, with every text made inert."""
     item, verdict, tau = records.instructions[id], records.verdicts.get(id), records.tau
     label = verdict.label(tau) if verdict else "undecided"
     parent = records.instructions.get(item.parent)

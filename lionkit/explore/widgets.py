@@ -85,7 +85,7 @@ def _histogram(table: pd.DataFrame, tau: float) -> str:
     names = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     settings: Any = dict.fromkeys(names, INK) | {"svg.fonttype": "none", "legend.framealpha": 0}
     with rc_context(settings), io.StringIO() as file:
-        figure = Figure(figsize=(8, 2.6))  # no pyplot: nothing to show twice or to close
+        figure = Figure(figsize=(8, 2.6))  # without pyplot, so that nothing is shown twice or left open
         gap_histogram(table, tau, figure.add_axes((0.09, 0.2, 0.9, 0.62)))  # a layout engine would double the time
         figure.savefig(file, format="svg", transparent=True)
         svg = file.getvalue()
@@ -152,7 +152,7 @@ def pool_browser(
         equal = {name: box.value[0] for name, box in filters.items() if box.value}
         rows = browse_rows(table, search.value, sort.value, order.value, **equal)
         detail.value = "<h4>Nothing matches.</h4>"
-        for label in reversed(SYMBOLS):  # the last to load, hard before easy, is the one shown
+        for label in reversed(SYMBOLS):  # each list shows its first row when it is loaded, so hard comes last
             lists[label].load(rows[rows["label"] == label])
         lists["undecided"].box.layout.display = "flex" if undecided.value else "none"
 
@@ -189,7 +189,7 @@ def _listing(label: str, total: int, show: Callable[[str, str], None], message: 
         page = loaded[0].iloc[start : start + PAGE].itertuples()
         options = [_row(place, each) for place, each in enumerate(page, start + 1)]
         if options != list(select.options):
-            select.index = None  # or the new options would choose their first
+            select.index = None  # otherwise the new options would choose their first
             select.options = options
         select.index = (row.value - 1) % PAGE if options else None
 
@@ -228,7 +228,7 @@ def _filter(name: str, values: pd.Series) -> w.Dropdown:
 
 
 def guarded(message: w.HTML, act: Callable[[], None]) -> Callable[[Any], None]:
-    """`act` as a widget's callback. Its error is shown in `message`: a kernel drops a callback's traceback unseen."""
+    """`act` as a widget's callback. Its error is shown in `message`, since a kernel shows no callback's traceback."""
 
     def callback(_: Any) -> None:
         message.value = ""

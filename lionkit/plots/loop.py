@@ -71,7 +71,7 @@ def loss(losses: Sequence[float], ax: Axes | None = None, *, validation: Sequenc
 def live_loss() -> Callable[..., None]:
     """What `loop.imitate` and `student.train` take as `watch`: draws `loss` in the cell and redraws it in place.
 
-    A saved notebook keeps the last drawing alone. Outside a notebook nothing is drawn.
+    A saved notebook keeps only the last drawing. Outside a notebook nothing is drawn.
     """
     name, drawn = uuid.uuid4().hex, count()
 

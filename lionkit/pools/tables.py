@@ -1,4 +1,4 @@
-"""A pool and its verdicts as tables, a row an instruction: what plots, explorers and notebooks look at."""
+"""A pool and its verdicts as tables with a row an instruction, which plots, explorers and notebooks show."""
 
 from __future__ import annotations
 

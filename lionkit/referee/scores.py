@@ -42,7 +42,7 @@ class _Found(NamedTuple):
     at: int
     seat: int
     value: float | str
-    """A score, or why it is none."""
+    """A score, or the reason why it is none."""
     leads: bool = True
     """Its label stands at the start of a line, as a verdict's does; not within a sentence."""
 
@@ -58,7 +58,8 @@ def parse_scores(reply: str) -> Scores | Unscored:
     if text is None:
         return Unscored("there are scores both in the block quotation at its end and outside it")
     text = _plain(text)
-    found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}  # a label of its own wins
+    # Where both read the same place, what `_labelled` found counts.
+    found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}
     lines = text.strip().split("\n")
     final = _bare_pair(lines[-1])
     if not final and found:
