@@ -118,7 +118,8 @@ def _bootstrap(scores: np.ndarray, draws: int, seed: int) -> tuple[float, float,
 def exact_match(teacher: Iterable[Response], student: Iterable[Response]) -> float:
     """Share of the teacher's complete answers that the student gives word for word (spacing aside), in [0, 1].
 
-    Telling only where there is one right answer, as in the answer key's families. NaN without complete answers.
+    It says something only where there is one right answer, as in the answer key's families. NaN without complete
+    answers.
     """
     given = {r.instruction_id: r.text.split() for r in student if r.status == "ok"}
     same = [r.text.split() == given.get(r.instruction_id) for r in teacher if r.status == "ok"]

@@ -48,7 +48,7 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     own = str(Path(sys.prefix, "share", "jupyter"))
     os.environ["JUPYTER_PATH"] = os.pathsep.join([own, os.environ.get("JUPYTER_PATH", "")])
     client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False)
-    client.extra_arguments = ["--log-level=ERROR"]  # or each kernel warns that its loopback is not encrypted
+    client.extra_arguments = ["--log-level=ERROR"]  # otherwise each kernel warns that its loopback is not encrypted
     client.resources = {"metadata": {"path": str(path.parent)}}
     problem = ""
     try:

@@ -47,12 +47,12 @@ _TOKEN = regex.compile(
 _FEW = 0.3
 """A text with a smaller share of tokens in other scripts is read as Latin text."""
 _FLOORS = (0.7, 0.45, 0.25, 0.0)
-"""`nearest` asks for a text above each in turn, and is done when there is one: the closer, the sooner."""
+"""`nearest` looks for a text above each of these scores in turn and stops at the first that has one."""
 _SHORTEST = sorted({round(1.2**i) for i in range(100)})
 """Texts are kept in groups of similar length; the fewest tokens of each group."""
 _BATCH = 64
 _SPARE = 2
-"""Postings read beyond the fewest that suffice: it costs less than looking at every text in the fewest."""
+"""Lists of texts read beyond the fewest that suffice: that costs less than comparing every text in the fewest."""
 _ROUNDING = 1e-9
 
 
@@ -111,7 +111,7 @@ class _Query(NamedTuple):
 
 
 class NoveltyIndex:
-    """A pool of texts that answers: which of you is nearest to this one, and is it novel at the threshold?"""
+    """A pool of texts that finds the nearest to a given text, and whether that text is novel at the threshold."""
 
     def __init__(self, threshold: float = 0.7) -> None:
         if not 0 <= threshold <= 1:
@@ -127,7 +127,7 @@ class NoveltyIndex:
         return len(self._texts)
 
     def add(self, text: str) -> None:
-        """Add a text. One without tokens counts in `len` and is nobody's neighbour."""
+        """Add a text. One without tokens counts in `len` and is never the nearest."""
         words = tokens(text)
         if words:
             postings = self._postings.setdefault(bisect_right(_SHORTEST, len(words)) - 1, {})

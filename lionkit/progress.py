@@ -1,4 +1,4 @@
-"""One progress bar for everything that takes over two seconds, right in all three places where it is seen.
+"""One progress bar for everything that takes over two seconds, fit for the three places where it is seen.
 
 In a terminal it is one line that is rewritten in place. So it is in a notebook, where it ends as a short summary
 without timings: a saved notebook stays small and the same from run to run. Where output goes to a file, a line is

@@ -17,9 +17,9 @@ from lionkit.generator.filters import declines
 from lionkit.records import Instruction, Response
 
 REPEATED = 3
-"""Instructions that get the same text before it counts as an answer to none of them."""
+"""A text that so many different instructions got counts as an answer to none of them."""
 SHORT = 5
-"""Words below which a text may well be the right answer to several instructions."""
+"""A text of fewer words may well be the right answer to several instructions."""
 
 
 def respond(
@@ -50,7 +50,7 @@ def _response(instruction_id: str, reply: Completion, max_tokens: int) -> Respon
 
 @dataclass(frozen=True)
 class Useless:
-    """Answers that came whole and teach nothing: how many, of how many."""
+    """Counts of whole answers that teach nothing, and of all whole answers."""
 
     answers: int
     """Whole answers, the useful ones included."""

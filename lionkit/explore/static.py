@@ -7,24 +7,20 @@ is cut with a note, and all of it is escaped. Nothing here needs a kernel once i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lionkit.errors import LionkitError
 from lionkit.plots.discrimination import EASY, HARD
-from lionkit.pools import pool_table
+from lionkit.pools.tables import Pool, Responses, Verdicts, pool_table
 from lionkit.records import Instruction, Judgement, Response, Verdict
 
-Pool: TypeAlias = Sequence[Instruction]
-Responses: TypeAlias = Iterable[Response]
-Verdicts: TypeAlias = Iterable[Verdict]
 LIMIT = 20_000
 """Characters shown of one text."""
 SYMBOLS = {"hard": "▲", "easy": "●", "undecided": "?"}
@@ -104,7 +100,7 @@ def count_labels(gaps: np.ndarray, tau: float) -> dict[str, int]:
 
 
 def describe(records: Records, id: str) -> Static:
-    """All that is known of one instruction, every text of it inert."""
+    """All that is known of one instruction, with every text made inert."""
     item, verdict, tau = records.instructions[id], records.verdicts.get(id), records.tau
     label = verdict.label(tau) if verdict else "undecided"
     parent = records.instructions.get(item.parent)

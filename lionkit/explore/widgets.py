@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 
 from lionkit.errors import LionkitError
 from lionkit.explore import static
-from lionkit.explore.static import SYMBOLS, Pool, Responses, Verdicts, count_labels, number
+from lionkit.explore.static import SYMBOLS, count_labels, number
 from lionkit.plots.discrimination import INK, gap_histogram
-from lionkit.pools import pool_table
+from lionkit.pools.tables import Pool, Responses, Verdicts, pool_table
 
 PAGE = 10
 """Rows of a list that are sent to the browser at a time."""
@@ -35,9 +35,13 @@ SEARCHED = ("instruction", "input", "teacher_response", "student_response")
 
 
 class Explorer(w.VBox):
-    """A box of widgets that a saved notebook, which has no kernel to ask, shows as the line `summary`."""
+    """A box of widgets that a saved notebook, which has no kernel behind it, shows as the line `summary`."""
 
-    summary = ""
+    def __init__(self, name: str, counts: dict[str, int], tau: float, parts: list[Any]) -> None:
+        super().__init__([w.HTML(static.STYLE), *parts])
+        self.add_class("lk")
+        numbers = ", ".join(f"{n} {label}" for label, n in counts.items())
+        self.summary = f"{name}: {numbers} at τ = {tau:g}. Run this cell in JupyterLab to use it."
 
     def __repr__(self) -> str:
         return self.summary
@@ -66,7 +70,7 @@ def tau_explorer(instructions: Pool, verdicts: Verdicts, tau: float = 1.0) -> Ex
 
     redraw()
     slider.observe(guarded(message, redraw), "value")
-    return _explorer("τ explorer", count_labels(gaps, tau), tau, [slider, message, counts, plot, moved])
+    return Explorer("τ explorer", count_labels(gaps, tau), tau, [slider, message, counts, plot, moved])
 
 
 def _counts(gaps: np.ndarray, tau: float) -> str:
@@ -81,7 +85,7 @@ def _histogram(table: pd.DataFrame, tau: float) -> str:
     names = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     settings: Any = dict.fromkeys(names, INK) | {"svg.fonttype": "none", "legend.framealpha": 0}
     with rc_context(settings), io.StringIO() as file:
-        figure = Figure(figsize=(8, 2.6))  # no pyplot: nothing to show twice or to close
+        figure = Figure(figsize=(8, 2.6))  # without pyplot, so that nothing is shown twice or left open
         gap_histogram(table, tau, figure.add_axes((0.09, 0.2, 0.9, 0.62)))  # a layout engine would double the time
         figure.savefig(file, format="svg", transparent=True)
         svg = file.getvalue()
@@ -148,7 +152,7 @@ def pool_browser(
         equal = {name: box.value[0] for name, box in filters.items() if box.value}
         rows = browse_rows(table, search.value, sort.value, order.value, **equal)
         detail.value = "<h4>Nothing matches.</h4>"
-        for label in reversed(SYMBOLS):  # the last to load, hard before easy, is the one shown
+        for label in reversed(SYMBOLS):  # each list shows its first row when it is loaded, so hard comes last
             lists[label].load(rows[rows["label"] == label])
         lists["undecided"].box.layout.display = "flex" if undecided.value else "none"
 
@@ -162,7 +166,7 @@ def pool_browser(
     refresh()
     wrap = {"flex_flow": "row wrap", "grid_gap": "4px 12px"}
     columns = w.HBox([each.box for each in lists.values()], layout=wrap)
-    return _explorer("pool browser", counts, tau, [w.HBox(controls, layout=wrap), message, columns, detail])
+    return Explorer("pool browser", counts, tau, [w.HBox(controls, layout=wrap), message, columns, detail])
 
 
 class _List(NamedTuple):
@@ -185,7 +189,7 @@ def _listing(label: str, total: int, show: Callable[[str, str], None], message: 
         page = loaded[0].iloc[start : start + PAGE].itertuples()
         options = [_row(place, each) for place, each in enumerate(page, start + 1)]
         if options != list(select.options):
-            select.index = None  # or the new options would choose their first
+            select.index = None  # otherwise the new options would choose their first
             select.options = options
         select.index = (row.value - 1) % PAGE if options else None
 
@@ -215,23 +219,16 @@ def _row(place: int, row: Any) -> str:
 
 
 def _filter(name: str, values: pd.Series) -> w.Dropdown:
-    options: list[tuple[str, tuple]] = [(f"any {name}", ())]
-    for value, n in sorted(Counter(values).items()):
-        options.append((f"{static.one_line(str(value), 40) or 'none'} ({n:,})", (value,)))
-    display = "flex" if len(options) > 2 else "none"  # nothing to choose from
-    return w.Dropdown(options=options, description=name.capitalize(), layout={"display": display})
-
-
-def _explorer(name: str, counts: dict[str, int], tau: float, parts: list[Any]) -> Explorer:
-    box = Explorer([w.HTML(static.STYLE), *parts])
-    box.add_class("lk")
-    numbers = ", ".join(f"{n} {label}" for label, n in counts.items())
-    box.summary = f"{name}: {numbers} at τ = {tau:g}. Run this cell in JupyterLab to use it."
-    return box
+    counted = sorted(Counter(values).items())
+    options = [(f"{static.one_line(str(value), 40) or 'none'} ({n:,})", (value,)) for value, n in counted]
+    display = "flex" if len(options) > 1 else "none"  # nothing to choose from
+    return w.Dropdown(
+        options=[(f"any {name}", ()), *options], description=name.capitalize(), layout={"display": display}
+    )
 
 
 def guarded(message: w.HTML, act: Callable[[], None]) -> Callable[[Any], None]:
-    """`act` as a widget's callback. Its error is shown in `message`: a kernel drops a callback's traceback unseen."""
+    """`act` as a widget's callback. Its error is shown in `message`, since a kernel shows no callback's traceback."""
 
     def callback(_: Any) -> None:
         message.value = ""

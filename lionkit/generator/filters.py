@@ -13,29 +13,24 @@ import tomllib
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from types import SimpleNamespace
 
 from lionkit.novelty import UNSPACED, rouge_l, tokens
 from lionkit.prompts import wording
 from lionkit.records import Instruction
 
-_PHRASES = {
-    name: re.compile(pattern, re.IGNORECASE | re.VERBOSE | re.MULTILINE)
-    for name, pattern in tomllib.loads(files(__package__).joinpath("phrases.toml").read_text(encoding="utf-8")).items()
-}
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"\A```[\w-]*\n((?:(?!^```).)*?)\n?```\Z", re.DOTALL | re.MULTILINE)
-_QUOTED = re.compile(
-    r"\A(?:\"([^\"]+)\"|'([^']+)'|“([^“”]+)”|‘([^‘’]+)’|«([^«»]+)»|„([^„“”]+)[“”]|「([^「」]+)」|\*\*([^*]+)\*\*)\Z"
-)
+_TEXT = tomllib.loads(files(__package__).joinpath("phrases.toml").read_text(encoding="utf-8"))
+_FLAGS = re.IGNORECASE | re.VERBOSE | re.MULTILINE
+_PATTERN = SimpleNamespace(**{k: re.compile(v.replace("NOUN", _TEXT["noun"]), _FLAGS) for k, v in _TEXT.items()})
 
 
 def unwrap(reply: str) -> str:
     """The reply without thoughts, preamble line, label, fence or quotation marks around the whole of it."""
-    text, before = _THOUGHT.sub("", reply).strip(), None
+    text, before = _PATTERN.thought.sub("", reply).strip(), None
     while text != before:
         before = text
-        text = _PHRASES["label"].sub("", _PHRASES["preamble"].sub("", text), count=1)
-        for whole in (_FENCE, _QUOTED):
+        text = _PATTERN.label.sub("", _PATTERN.preamble.sub("", text), count=1)
+        for whole in (_PATTERN.fence, _PATTERN.quoted):
             if match := whole.match(text):
                 text = match[match.lastindex or 0]
         text = text.strip()
@@ -43,61 +38,47 @@ def unwrap(reply: str) -> str:
 
 
 def _too_short(text: str, seed: Instruction) -> bool:
-    """Under two words, or under four letters in scripts without spaces; half of each will do."""
+    """Under two words, or under four letters in scripts without spaces; two such letters count as a word."""
     letters = len(UNSPACED.findall(text))
     words = sum(1 for piece in UNSPACED.sub(" ", text).split() if any(c.isalnum() for c in piece))
     return letters + 2 * words < 4
 
 
 def _scaffolding(text: str, seed: Instruction) -> bool:
-    """Lines of our own prompt, or its fence, come back."""
+    """Lines of the generator's own prompt, or its fence, are in the text."""
     lowered = " ".join(text.lower().split())
     return "<<<" in text and "example" in lowered or any(line in lowered for line in _prompt_lines())
 
 
 @cache
 def _prompt_lines() -> tuple[str, ...]:
-    """The long lines of the generator's prompts, by which they are known again."""
+    """The long lines of the generator's prompts, by which a copied prompt is recognised."""
     prompts = "\n".join(wording(f"generator_{kind}").template.lower() for kind in ("hard", "easy"))
     return tuple(line for line in (line.strip(" -.;,") for line in prompts.split("\n")) if len(line) >= 30)
 
 
 def declines(text: str) -> bool:
     """Whether a model declines in this text, or speaks of itself as a model."""
-    return bool(_PHRASES["refusal"].match(text.replace("’", "'")))
-
-
-_PART = re.compile(
-    r"^(?:\*\*)?(?:answer|response|output|solution)(?:\*\*)?\ ?[:：](?:\*\*)?[ \n]*(\S*)", re.IGNORECASE | re.MULTILINE
-)
+    return bool(_PATTERN.refusal.match(text.replace("’", "'")))
 
 
 def _answer(text: str, seed: Instruction) -> bool:
-    """It answers, or answers as well: an answer's opening, one filled `Output:` part at its end, the seed's output."""
-    parts = _PART.findall(text)
-    if _PHRASES["answer"].search(text) or (len(parts) == 1 and parts[0] and not text.rstrip().endswith("?")):
+    """It is an answer, or has one: an answer's opening, one filled `Output:` part at its end, or the seed's output."""
+    parts = _PATTERN.part.findall(text)
+    if _PATTERN.answer.search(text) or (len(parts) == 1 and parts[0] and not text.rstrip().endswith("?")):
         return True
     return len(tokens(seed.output)) > 3 and rouge_l(text, seed.output) > 0.7
 
 
-_NOUN = (
-    "(?:text|passage|paragraph|sentences?|article|story|poem|code|list|table|data|dialogue|conversation|email|review"
-    "|document|question|context|information|excerpt)"
-)
-_ABOVE = re.compile(rf"\b(?:above(?:-mentioned)? {_NOUN}|{_NOUN} (?:given |provided |shown )?above)\b", re.IGNORECASE)
-_FOLLOWING = re.compile(rf"\b(?:following (?:\w+ )?{_NOUN}|{_NOUN} (?:given |provided |shown )?below)\b", re.IGNORECASE)
-_MATERIAL = re.compile(r"[:：\n\"'“‘«(\[{`\d]")
-
-
 def _not_self_contained(text: str, seed: Instruction) -> bool:
     """It speaks of a text, list or picture that is not there."""
-    if _PHRASES["attached"].search(text):
+    if _PATTERN.attached.search(text):
         return True
-    if (match := _ABOVE.search(text)) and len(tokens(text[: match.start()])) < 8:
+    if (match := _PATTERN.above.search(text)) and len(tokens(text[: match.start()])) < 8:
         return True
-    if match := _FOLLOWING.search(text):
+    if match := _PATTERN.following.search(text):
         after = text[match.end() :]
-        return len(tokens(after)) < 8 and not _MATERIAL.search(after)
+        return len(tokens(after)) < 8 and not _PATTERN.material.search(after)
     return False
 
 
@@ -110,8 +91,8 @@ RULES: dict[str, Callable[[str, Instruction], bool]] = {
     "not self-contained": _not_self_contained,
     "same as seed": lambda text, seed: tokens(text) == tokens(seed.text),
 }
-"""In the order in which they are asked. `generator` adds `cut` and other states of the call, `duplicate`, `not novel`,
-and `surplus`: good, but the count was met."""
+"""In the order in which they are tried. `rounds` adds `cut` and other states of the call, `duplicate`, `not novel`, and
+`surplus` for a good candidate that came after the count was met."""
 
 
 def broken_rule(text: str, seed: Instruction) -> str:

@@ -24,7 +24,6 @@ from lionkit.pools import Split
 from lionkit.prompts import generator_messages
 from lionkit.records import Candidate, Instruction, content_id
 
-Kind = Literal["hard", "easy"]
 PROBE = 64
 """Most calls of the first round for one kind; and rejected candidates in a row after which a kind is given up."""
 ATTEMPTS = 6
@@ -58,7 +57,7 @@ class _Turn(NamedTuple):
 class _Side:
     """The new instructions of one kind: how many are wanted, from which seeds, and what came of the calls so far."""
 
-    kind: Kind
+    kind: Literal["hard", "easy"]
     size: int
     seeds: list[Instruction]
     made: list[Instruction] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""Tables to matplotlib `Axes`: nothing here calls an API, reads a file or trains.
+"""Figures: every function draws a table on matplotlib `Axes`. Nothing here calls an API, reads a file or trains.
 
-Every function takes a table and `ax=None`; without `ax` it makes a figure, which the caller closes.
+Without the argument `ax` a function makes a figure, which the caller closes. An empty table gives empty axes.
 """
 
 from lionkit.plots.discrimination import (

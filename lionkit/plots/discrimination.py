@@ -1,4 +1,4 @@
-"""What the referee said, in pictures: each takes a table of `pools.verdict_table` or `pools.pool_table`.
+"""What the referee said, in figures: each takes a table of `pools.verdict_table` or `pools.pool_table`.
 
 Undecided pairs have no score to draw; their number stands in the title. Repeated points are drawn once, with an
 area that grows with their count, so 70,000 verdicts take no longer than 700.
@@ -62,7 +62,7 @@ def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
 
 
 def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Mean score of each role in each seat: flat lines are a fair referee, a slope is a favoured seat."""
+    """Mean score of each role in each seat: flat lines show a fair referee, a slope shows a favoured seat."""
     ax = axes(ax, 5, 4)
     both = table.dropna(subset=trust.SEATS)
     for role, first, second in (("teacher", 0, 2), ("student", 3, 1)):
@@ -109,7 +109,7 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
 
 
 def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
-    """Share of pairs that change sides when tau is moved, with its 95 % band; marked at half a point up and down."""
+    """Share of pairs that change sides when tau is moved, with its 95 % band; half a point up and down is marked."""
     ax = axes(ax, 5, 4)
     moved = trust.sides_by_tau(table, tau)
     at, percent = moved["tau"], 100 * moved[["share", "low", "high"]]

@@ -1,4 +1,4 @@
-"""What the generator proposed, in pictures: each takes a table of `ledger` and returns the `Axes` it drew on."""
+"""What the generator proposed, in figures: each takes a table of `generator.lineage` and returns its `Axes`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BINS = np.linspace(0, 1, 21)
 
 
 def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None = None) -> Axes:
-    """Candidates by ROUGE-L F1 to their nearest text (`lineage.candidate_table`); right of the cut they are refused.
+    """Candidates by ROUGE-L F1 to their nearest text (`lineage.candidate_table`); those right of the cut are rejected.
 
     Candidates rejected before novelty was measured are counted in the title.
     """
@@ -63,7 +63,7 @@ def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
 
 
 def _legend(ax: Axes) -> Axes:
-    """With an entry for the colour in which the two kinds cover each other."""
+    """A legend with an entry for the colour where the two kinds cover each other."""
     handles, labels = ax.get_legend_handles_labels()
     ax.legend([*handles, tuple(handles[:2])], [*labels, "both, overlapping"], fontsize=8)
     return ax

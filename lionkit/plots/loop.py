@@ -56,26 +56,22 @@ def method(ax: Axes | None = None) -> Axes:
     return ax
 
 
-def loss(
-    losses: Sequence[float], ax: Axes | None = None, *, label: str = "", validation: Sequence[tuple[int, float]] = ()
-) -> Axes:
+def loss(losses: Sequence[float], ax: Axes | None = None, *, validation: Sequence[tuple[int, float]] = ()) -> Axes:
     """Training loss (nats per supervised token) by optimizer step, and (step, validation loss) where there is one."""
     ax = axes(ax)
-    ax.plot(range(1, len(losses) + 1), losses, color=COLOURS["student"], label=label or None)
+    ax.plot(range(1, len(losses) + 1), losses, color=COLOURS["student"], label="training")
     if validation:
         ax.plot(*zip(*validation), color=COLOURS["teacher"], marker="o", label="validation")
-        label = label or "validation"
+        ax.legend()
     ax.set(xlabel="optimizer step", ylabel="loss, nats per supervised token", title="Training loss")
     ax.grid(alpha=0.3)
-    if label:
-        ax.legend()
     return ax
 
 
 def live_loss() -> Callable[..., None]:
     """What `loop.imitate` and `student.train` take as `watch`: draws `loss` in the cell and redraws it in place.
 
-    A saved notebook keeps the last drawing alone. Outside a notebook nothing is drawn.
+    A saved notebook keeps only the last drawing. Outside a notebook nothing is drawn.
     """
     name, drawn = uuid.uuid4().hex, count()
 

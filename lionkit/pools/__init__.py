@@ -1,8 +1,8 @@
 """Train pool and cache pool, and the files of other people that they come from and go to.
 
 The *train pool* is what the student is fine-tuned on in an iteration; the *cache pool* is what it is examined on and
-what novelty is measured against (paper section 3.1). `split` parts and grows them, `tables` shows them, `readers`
-reads instructions and `reviews` judge results from elsewhere, `export` writes for other programs.
+what novelty is measured against (paper section 3.1). `split` divides and grows them, `tables` shows them, `readers`
+reads instructions and `reviews` judge results from elsewhere, `writers` writes them for other programs.
 """
 
 from lionkit.pools.readers import read_instructions, set_aside_unanswered

@@ -37,7 +37,7 @@ def read_instructions(path: str | Path) -> list[Instruction]:
 
     Texts lose the space around them. "N/A", "<noinput>" and their like are no input; an output "None" stays.
     Numbers become text. Rows without output and repeated rows are kept: `set_aside_unanswered` and
-    `pools.deduplicate` count and part them. A repeated id gets a number behind it.
+    `pools.deduplicate` count and separate them. A repeated id gets a number behind it.
     """
     items: list[Instruction] = []
     numbers: dict[str, int] = {}  # each id there is, with the last number put behind it
@@ -92,7 +92,7 @@ def _instructions(row: Any) -> Iterator[Instruction]:
 
 
 def _own(row: dict[str, Any]) -> Instruction:
-    """A record as lionkit exports it, to the letter."""
+    """A record as lionkit exports it; its texts are not changed."""
     told = row["iteration"]
     number = int(told) if isinstance(told, str) and re.fullmatch("[0-9]{1,5}", told) else told
     if isinstance(number, bool) or not isinstance(number, int | float) or number % 1 or not 0 <= number <= 10_000:

@@ -138,11 +138,11 @@ def _checked(path: str | Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Rows with their lines. In JSON Lines a broken line comes as the text of what is wrong, and reading goes on."""
+    """Rows with their lines. In JSON Lines, a broken line gives a text that says what is wrong, and reading goes on."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError):
-        lines = []  # the instruction reader says it better, or can read it
+        lines = []  # `read_rows` has the better error, or can read the file
     if not lines or len(lines) < 3 or sum(line.startswith("{") for line in lines) < len(lines) / 2:
         yield from read_rows(path)
         return

@@ -1,4 +1,4 @@
-"""How pools are split, grown and freed of duplicates: pure functions on lists of records."""
+"""Pools split, grown and freed of duplicates: pure functions on lists of records."""
 
 from __future__ import annotations
 

@@ -1,16 +1,21 @@
-"""A pool and its verdicts as tables, a row an instruction: what plots, explorers and notebooks look at."""
+"""A pool and its verdicts as tables with a row an instruction, which plots, explorers and notebooks show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import pandas as pd
 
 from lionkit.records import Instruction, Judgement, Response, Verdict
 from lionkit.referee.trust import SEATS
 
+Pool: TypeAlias = Sequence[Instruction]
+Responses: TypeAlias = Iterable[Response]
+Verdicts: TypeAlias = Iterable[Verdict]
 
-def verdict_table(verdicts: Iterable[Verdict], tau: float = 1.0) -> pd.DataFrame:
+
+def verdict_table(verdicts: Verdicts, tau: float = 1.0) -> pd.DataFrame:
     """One row a verdict. Columns: instruction_id, iteration; teacher_first_teacher, teacher_first_student,
     student_first_teacher, student_first_student (scores by order and role, NaN where unscored or not asked);
     teacher, student, gap (means over the orders, NaN when undecided); label; reason.
@@ -27,11 +32,7 @@ def verdict_table(verdicts: Iterable[Verdict], tau: float = 1.0) -> pd.DataFrame
 
 
 def pool_table(
-    instructions: Sequence[Instruction],
-    teacher: Iterable[Response] = (),
-    student: Iterable[Response] = (),
-    verdicts: Iterable[Verdict] = (),
-    tau: float = 1.0,
+    instructions: Pool, teacher: Responses = (), student: Responses = (), verdicts: Verdicts = (), tau: float = 1.0
 ) -> pd.DataFrame:
     """One row an instruction, for browsing. Columns: id, instruction, input, category, source, parent, iteration,
     teacher_response, student_response (empty where there is none), and verdict_table's columns from

@@ -37,7 +37,7 @@ def fence(label: str, text: str, mark: str) -> str:
 
 
 def mark_for(*texts: str) -> str:
-    """A digest of the texts: none of them can have been written to hold it."""
+    """A digest of the texts: none of them can contain it, since that would change the digest."""
     return content_id("fence", "0", *texts)[:10]  # "0" is part of every stored prompt
 
 

@@ -70,7 +70,7 @@ def judge(
 def _ask(
     client: ChatClient, prompts: dict[Ask, Messages], max_tokens: int, rounds: int, settings: dict[str, Any]
 ) -> dict[Ask, Completion]:
-    """The last reply to each prompt; a new slot for every round, so that asking again is a new draw."""
+    """The last reply to each prompt. Every round has a slot of its own, so that asking again can give another reply."""
     from lionkit.client import ChatRequest  # here, so that reading replies needs no API library
 
     replies: dict[Ask, Completion] = {}
@@ -81,7 +81,7 @@ def _ask(
             break
         label = f"referee, unread replies again, {attempt} of {rounds}" if attempt else "referee"
         requests = [ChatRequest(prompts[ask], max_tokens=room[ask], slot=attempt, **settings) for ask in pending]
-        batch = False if attempt else None  # a few replies are not worth a day's wait
+        batch = False if attempt else None  # a batch may take a day, too long for a few replies
         replies |= zip(pending, client.map(requests, progress=label, batch=batch), strict=True)
         worth = [ask for ask in pending if replies[ask].status in MAY_IMPROVE]
         pending = [ask for ask in worth if isinstance(_read(replies[ask]), Unscored)]
@@ -98,7 +98,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def _not_comparable(pair: Sequence[Response | None]) -> Judgement | None:
-    """The judgement of a pair that is not asked, since one of (teacher's, student's) response is not whole."""
+    """The judgement of a pair that is not asked because the teacher's or the student's response is not whole."""
     for role, response in zip(("teacher", "student"), pair):
         if response is None:
             return Judgement(None, None, reason=f"there is no {role} response")

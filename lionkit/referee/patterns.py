@@ -47,7 +47,7 @@ PAIR = re.compile(
     rf"([^:|\n]{{0,60}}(?:{SCORE})[^:|\n]{{0,60}}[:|])?[ (|]{{0,3}}"
     rf"(?:{_NUMBER}(?: ?[;|&] ?|, |,? (?:and|und|y|et|vs\.?) | ){_NUMBER}|([0-9]+),([0-9]+))[ .|)]{{0,3}}"
 )
-"""Two numbers that are all of a line."""
+"""Two numbers that fill a line."""
 THINK = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning|reflection)[>\]]", re.IGNORECASE)
 BLOCK_QUOTATION = re.compile(r"(?m)^ {0,3}>.*$")
 QUOTATION = re.compile(r"(?<=[\w:,(：，]) ?[\"“„«「『][^\"“”„«»「」『』\n]{1,300}[\"”“»」』]")

@@ -42,7 +42,7 @@ class _Found(NamedTuple):
     at: int
     seat: int
     value: float | str
-    """A score, or why it is none."""
+    """A score, or the reason why it is none."""
     leads: bool = True
     """Its label stands at the start of a line, as a verdict's does; not within a sentence."""
 
@@ -58,7 +58,8 @@ def parse_scores(reply: str) -> Scores | Unscored:
     if text is None:
         return Unscored("there are scores both in the block quotation at its end and outside it")
     text = _plain(text)
-    found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}  # a label of its own wins
+    # Where both read the same place, what `_labelled` found counts.
+    found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}
     lines = text.strip().split("\n")
     final = _bare_pair(lines[-1])
     if not final and found:
@@ -168,15 +169,12 @@ def _labelled(text: str) -> Iterator[_Found]:
 def _under_headings(text: str) -> Iterator[_Found]:
     """The last `Score: 8` of each passage that begins with a label."""
     headings = list(patterns.HEADING.finditer(text))
-    for i, heading in enumerate(headings):
-        end = headings[i + 1].start() if i + 1 < len(headings) else len(text)
-        last: _Found | None = None
-        for mark in patterns.HEADED.finditer(text, heading.end(), end):
-            value = _value(mark["value"], mark["tail"], explicit=False, alone=False)
-            if value is not None:
-                last = _Found(mark.end(), _seat(heading), value) if isinstance(value, float) else None
-        if last:
-            yield last
+    for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(text)]):
+        marks = patterns.HEADED.finditer(text, heading.end(), end)
+        read = [(m.end(), _value(m["value"], m["tail"], explicit=False, alone=False)) for m in marks]
+        given = [_Found(at, _seat(heading), value) for at, value in read if value is not None]
+        if given and isinstance(given[-1].value, float):
+            yield given[-1]
 
 
 def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | None:

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lionkit.sandbox import Refusal
+from lionkit.sandbox.answer_key import reply
 from lionkit.sandbox.faults import Faults, draw, misbehave
 
 __all__ = ["Faults", "completion", "create_app"]
@@ -32,10 +33,8 @@ Answer = Callable[..., "str | tuple[int, dict[str, Any]]"]
 
 def create_app(answer: Answer | None = None, *, faults: Faults | None = None) -> Starlette:
     """The app, whatever model is named. `answer` defaults to the answer key, `faults` to none."""
-    if answer is None:
-        from lionkit.sandbox.answer_key import reply as answer
     app = Starlette(routes=[Route("/v1/chat/completions", _chat, methods=["POST"])])
-    app.state.answer, app.state.faults, app.state.attempts = answer, faults or Faults(), Counter()
+    app.state.answer, app.state.faults, app.state.attempts = answer or reply, faults or Faults(), Counter()
     return app
 
 

@@ -11,9 +11,9 @@ import random
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 from lionkit.records import Instruction
 
@@ -24,8 +24,7 @@ Draw = Callable[[random.Random, bool], str]
 Answer = Callable[[str], str]
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """One kind of verifiable instruction."""
 
     name: str

@@ -1,7 +1,7 @@
 """What goes wrong on purpose in the sandbox: faults drawn per request, dropped connections.
 
-Drawn from the request and its attempt number, so that the same requests meet the same faults whatever the order
-of their arrival: a notebook that shows robustness shows the same thing each time.
+Drawn from the request and its attempt number, so that the same requests meet the same faults in whatever order
+they arrive: a notebook that shows robustness shows the same thing each time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def draw(faults: Faults, attempts: Counter[str], call: bytes) -> str:
 
 
 async def misbehave(faults: Faults, fault: str) -> Response | None:
-    """What is sent instead of a reply, or None where the fault leaves one, if a late or a spoilt one."""
+    """The response that is sent in place of a reply; None where a reply is sent, if late or spoilt."""
     if fault in ("429", "429-wait", "500"):
         error = {"message": "a fault on purpose", "type": "invalid_request_error", "code": "fault", "param": None}
         wait = {"retry-after": f"{faults.retry_after:g}"} if fault == "429-wait" else {}

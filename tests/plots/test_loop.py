@@ -71,7 +71,7 @@ def test_sides_add_up_to_the_pool() -> None:
 
 
 def test_loss_by_step() -> None:
-    [line] = plots.loss([3.0, 2.0, 1.5], label="iteration 1").get_lines()
+    [line] = plots.loss([3.0, 2.0, 1.5]).get_lines()
     assert list(line.get_xdata()) == [1, 2, 3]
     assert list(line.get_ydata()) == [3.0, 2.0, 1.5]
 
