@@ -44,7 +44,7 @@ class Endpoint:
     """One for each call in flight."""
     hide: Callable[[str], str]
     """Takes the API key out of a text."""
-    local: bool
+    local: bool = False
     """Whether the server is on this machine."""
     habits: dict[str, dict[str, str | None]] = field(default_factory=dict)
     """For each model that has answered, how it takes its settings (`wire.body_of`)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
@@ -21,8 +22,6 @@ from lionkit.records import Status
 Cause = Literal["", "key", "model", "empty", "system role", "outage"]
 """What a failure came from, where callers act on it: a refused key or model, an empty reply, a chat template without a
 system role, an endpoint or a network that failed (`outage`: asking again later may succeed)."""
-
-
 LOOPBACK = re.compile(r"(?<=://)(localhost|127\.0\.0\.1)(?=[:/]|$)")
 """This machine, in an address: two names for one host."""
 
@@ -120,6 +119,15 @@ def call_of(request: ChatRequest, base_url: str, model: str) -> Call:
     urls = {re.sub(LOOPBACK, host, base_url): None for host in ("127.0.0.1", "localhost")}
     keys = [call_key(request, url, model) for url in urls]
     return Call(request, model, keys, call_key(replace(request, max_tokens=None), next(iter(urls)), model))
+
+
+def serves(reply: Completion, limit: int, wanted: int | None) -> bool:
+    """Whether the reply to a call with the token limit `limit` (0: none) answers one with the limit `wanted`."""
+    given, room, written = limit or math.inf, wanted or math.inf, reply.usage.completion_tokens
+    if reply.status == "truncated":
+        return room <= given
+    known = written > 0 or reply.status != "ok"  # of a reply without a limit, the endpoint may not have told the length
+    return room >= given or (known and written <= room)
 
 
 TEMPLATE = 128

@@ -45,9 +45,7 @@ class ChatClient:
         self.ambient = ambient
         self._key = Key()
         pacer = Pacer(config.requests_per_minute, config.tokens_per_minute)
-        self._endpoint = Endpoint(
-            config, pacer, threading.Semaphore(config.concurrency), self._key.hide, app is not None
-        )
+        self._endpoint = Endpoint(config, pacer, threading.Semaphore(config.concurrency), self._key.hide)
 
     def map(
         self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None

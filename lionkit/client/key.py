@@ -38,10 +38,9 @@ class Key:
                 self.value = getpass.getpass(f"{name} (not shown, kept in memory only): ").strip()
             except (EOFError, NotImplementedError):
                 pass
-        if not self.value:
-            problem = f"no API key: put it in the environment variable {name}, or set base_url to a server"
-            raise LionkitError(problem, setting="api.api_key_env")
-        if not (self.value.isascii() and self.value.isprintable() and " " not in self.value):
-            self.value = ""
-            problem = f"the API key in {name} holds spaces or characters no key has: copy it again"
-            raise LionkitError(problem, setting="api.api_key_env")
+        if self.value.isascii() and self.value.isprintable() and self.value and " " not in self.value:
+            return
+        missing = f"no API key: put it in the environment variable {name}, or set base_url to a server"
+        odd = f"the API key in {name} holds spaces or characters no key has: copy it again"
+        problem, self.value = odd if self.value else missing, ""
+        raise LionkitError(problem, setting="api.api_key_env")

@@ -1,8 +1,8 @@
-"""When the next request may go: evenly spaced under the limits, and one pause for everybody when the endpoint asks.
+"""When the next request may be sent: evenly spaced under the limits, with one pause for all when the endpoint asks.
 
-Limits come from the configuration and from the endpoint's `x-ratelimit-*` headers, whichever is lower. Requests
-are spaced rather than sent in bursts, because endpoints enforce a limit per minute over shorter spans. Nothing
-here sleeps: callers are told how long to wait. Shared by threads.
+Limits come from the configuration and from the endpoint's `x-ratelimit-*` headers, whichever is lower. Requests are
+spaced and not sent in bursts, because endpoints enforce a limit per minute over shorter spans. Nothing here sleeps:
+callers are told how long to wait. Shared by threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 MARGIN = 0.98
 """Share of a limit that is used, so that jitter on the way does not break it."""
 MINUTE_LIMIT = 120.0
-"""A limit whose bucket refills within so many seconds is per minute; a slower one is a daily allowance, not a pace."""
+"""Seconds: a limit that is refilled within them is one per minute; a slower one is a daily allowance, not a pace."""
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -30,7 +30,7 @@ def seconds(text: str) -> float:
 
 
 class Pacer:
-    """One per client. `reserve` books the next free moment; after a pause (`epoch` moved on) book again."""
+    """One per client. `reserve` books the next free moment. A pause changes `epoch`: bookings must be made again."""
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         self.limits = {"requests": requests_per_minute, "tokens": tokens_per_minute}

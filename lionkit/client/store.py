@@ -12,16 +12,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lionkit.client import schema
-from lionkit.client.calls import Call, Completion, Estimate, Usage, bound
+from lionkit.client.calls import Call, Completion, Estimate, Usage, bound, serves
 from lionkit.client.turn import turn
 from lionkit.errors import LionkitError, StageStopped
 
@@ -79,7 +78,7 @@ class Store:
             self.settle(key, None, None, None)
         self._rows("UPDATE pending SET bill = NULL")
 
-    def find(self, calls: Iterable[Call]) -> dict[str, Completion]:
+    def find(self, calls: Collection[Call]) -> dict[str, Completion]:
         """The stored replies by the calls' keys, as cached completions.
 
         Where the exact call is not there, one that differs in its token limit alone serves too: a reply that ended by
@@ -94,7 +93,7 @@ class Store:
         sql = f"SELECT family, max_tokens, {COLUMNS} FROM calls WHERE family {IN} ORDER BY status = 'truncated'"
         for family, limit, *row in self._rows(sql, json.dumps(list(families))):
             for call in families[family]:
-                if _serves(reply := _completion(row), limit, call.request.max_tokens):
+                if serves(reply := _completion(row), limit, call.request.max_tokens):
                     found.setdefault(call.key, reply)
         return found
 
@@ -247,12 +246,3 @@ class Store:
 def _completion(row: Sequence[Any]) -> Completion:
     key, status, text, error, asked, written, reasoned, model = row
     return Completion(status, text, Usage(asked, written, reasoned), True, error, key, model)
-
-
-def _serves(reply: Completion, limit: int, wanted: int | None) -> bool:
-    """Whether the reply to a call with the token limit `limit` (0: none) answers one with the limit `wanted`."""
-    given, room, written = limit or math.inf, wanted or math.inf, reply.usage.completion_tokens
-    if reply.status == "truncated":
-        return room <= given
-    known = written > 0 or reply.status != "ok"  # of a reply without a limit, the endpoint may not have told the length
-    return room >= given or (known and written <= room)

@@ -7,8 +7,6 @@ import dataclasses
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -156,42 +154,6 @@ def test_two_threads_with_one_client_keep_its_concurrency(client: Any) -> None:
         thread.join()
     assert app.state.accounts.answered == 60
     assert 3 <= most <= 4
-
-
-KILLED = """
-import sys
-from lionkit.client import ChatClient, ChatRequest
-from lionkit.config import ApiConfig
-url, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-client = ChatClient(ApiConfig(base_url=url, model="answer-key", concurrency=16), path)
-requests = [ChatRequest([{"role": "user", "content": f"call {i}"}], max_tokens=50) for i in range(count)]
-client.map(requests, progress=False)
-"""
-
-
-def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path) -> None:
-    """Short form of the measurement in tests/bench/client.py."""
-    app, path = create_app(backwards, latency=0.1), tmp_path / "calls.sqlite"
-    with serve(app) as url:
-        kills = 4
-        for number in range(kills):
-            process = subprocess.Popen([sys.executable, "-c", KILLED, url, str(path), "300"], cwd=ROOT)
-            wanted = app.state.accounts.answered + 30
-            while app.state.accounts.answered < wanted:
-                assert process.poll() is None
-                time.sleep(0.005)
-            process.kill()
-            process.wait()
-            time.sleep(0.15)  # the server's answers to a dead client are out by now
-            db = sqlite3.connect(path)
-            stored = db.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
-            db.close()
-            assert stored >= app.state.accounts.answered - 16 * (number + 1)
-            assert stored >= 10 * (number + 1)
-        out = ChatClient(ApiConfig(base_url=url, model="answer-key"), path).map(asks(300))
-    assert [c.text for c in out] == [f"call {i}"[::-1] for i in range(300)]
-    assert app.state.accounts.answered <= 300 + 16 * kills
-    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
 
 
 def test_full_disk_is_one_line_and_leaves_the_store_whole(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

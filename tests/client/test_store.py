@@ -317,6 +317,7 @@ for number in range(kills):
 
 
 def test_fifty_kills_lose_nothing_that_arrived_and_the_account_stays_true(tmp_path: Path) -> None:
+    """As in the measurement in tests/bench/client.py, with the server's own counts."""
     app, path, kills = create_app(backwards, latency=0.02), tmp_path / "calls.sqlite", 50
     accounts = app.state.accounts
     with serve(app) as url:
@@ -334,6 +335,7 @@ def test_fifty_kills_lose_nothing_that_arrived_and_the_account_stays_true(tmp_pa
         spent, bills = made.spent(), made.bills()
     assert [c.text for c in out] == [f"call {i}"[::-1] for i in range(1500)]
     assert sum(c.cached for c in out) == stored
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["calls.sqlite", "calls.sqlite.lock"]
     assert accounts.answered <= 1500 + sum(cut)
     assert max(accounts.answers.values()) <= 1 + kills
     replies = rows(path, "SELECT SUM(prompt_tokens), SUM(completion_tokens) FROM calls")[0]
