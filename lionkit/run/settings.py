@@ -12,6 +12,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from typing import Any, get_args
 
 import tomli_w
 
-from lionkit.config import SANDBOX_URL, ApiConfig, Config, Mode, StudentConfig, to_dict
+from lionkit.config import ApiConfig, Config, Mode, StudentConfig, to_dict
 from lionkit.errors import ConfigError, DataError
 from lionkit.files import read_text, write_text
 
@@ -139,63 +140,17 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     return found
 
 
-def _offline() -> Config:
-    """The demo: answer-key teacher, SmolLM2-135M on the CPU, two iterations in minutes."""
-    student = StudentConfig(
-        learning_rate=1e-3,
-        step_rows=16,
-        device_rows=16,
-        max_length=256,
-        gradient_checkpointing=False,
-        max_new_tokens=48,
-        response_batch=32,
-    )
-    api = ApiConfig(base_url=SANDBOX_URL, model="answer-key", concurrency=32)
-    return Config(api=api, student=student, teacher_max_tokens=256)
-
-
-def _smoke() -> Config:
-    """The same path in about a minute: for tests, and for a first look at a slow machine."""
-    config = _offline()
-    student = dataclasses.replace(config.student, step_rows=8, device_rows=8, max_new_tokens=24)
-    return dataclasses.replace(config, train_size=64, heldout_size=16, hard_size=6, easy_size=6, student=student)
-
-
-def _live() -> Config:
-    """An endpoint as teacher and the small student, with limits that fit live answers: a first try with a key."""
-    return Config(mode="live")
-
-
-def _single_gpu() -> Config:
-    """A 7B student on one 16 to 24 GB GPU, an endpoint as teacher, a tenth of the paper's generation."""
-    student = StudentConfig(model="huggyllama/llama-7b", step_rows=32, device_rows=4)
-    return Config(
-        mode="live",
-        student=student,
-        train_size=2000,
-        heldout_size=100,
-        iterations=3,
-        hard_size=300,
-        easy_size=300,
-    )
-
-
-def _paper() -> Config:
-    """The paper's sizes and sampling: 52k seeds, then 3 iterations of 3k hard and 3k easy instructions."""
-    config = _single_gpu()
-    student = dataclasses.replace(config.student, template="plain", temperature=0.7, max_new_tokens=1024)
-    sizes: dict[str, Any] = {"train_size": 52_000, "heldout_size": 252, "hard_size": 3000, "easy_size": 3000}
-    return dataclasses.replace(config, **sizes, student=student)
-
-
-PRESETS = {"offline": _offline, "smoke": _smoke, "live": _live, "single_gpu": _single_gpu, "paper": _paper}
+PRESETS: dict[str, dict[str, Any]] = tomllib.loads(
+    files(__package__).joinpath("presets.toml").read_text(encoding="utf-8")
+)
+"""What each preset sets (`presets.toml`); all else is as in `Config`."""
 
 
 def preset(name: str) -> Config:
     """A preset by name; ConfigError names the known ones."""
     if name not in PRESETS:
         raise ConfigError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
-    return dataclasses.replace(PRESETS[name](), preset=name)
+    return apply(Config(preset=name), flatten(PRESETS[name]))
 
 
 def choose_mode(environ: Mapping[str, str] = os.environ) -> tuple[Mode, str]:
