@@ -158,8 +158,7 @@ def harness(
     from lionkit.sandbox import weights
 
     arguments = {"pretrained": str(weights.fetch() if model == weights.NAME else model)}
-    if adapter is not None:
-        arguments["peft"] = str(adapter)
+    arguments |= {"peft": str(adapter)} if adapter is not None else {}
     settings: dict[str, Any] = {"batch_size": 8, "log_samples": False, **options}
     try:
         found = lm_eval.simple_evaluate("hf", model_args=arguments, tasks=list(tasks), **settings)
