@@ -102,17 +102,15 @@ def _bootstrap(scores: np.ndarray, draws: int, seed: int) -> tuple[float, float,
 
     `scores`: a row an instruction, columns student's and teacher's score, for one or for two students.
     """
-
-    def relative(totals: np.ndarray) -> np.ndarray:
-        ratios = totals[:, 0::2] / totals[:, 1::2]
-        return ratios[:, 0] - ratios[:, 1:].sum(axis=1)
-
     if not len(scores) or not scores[:, 1::2].any(axis=0).all():
         return float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    totals = np.array([scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws)])
-    low, high = np.quantile(relative(totals), [0.025, 0.975])
-    return float(relative(scores.sum(axis=0, keepdims=True))[0]), float(low), float(high)
+    redrawn = (scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws))
+    totals = np.array([scores.sum(axis=0), *redrawn])
+    relative = totals[:, 0::2] / totals[:, 1::2]
+    values = relative[:, 0] - relative[:, 1:].sum(axis=1)
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return float(values[0]), float(low), float(high)
 
 
 def exact_match(teacher: Iterable[Response], student: Iterable[Response]) -> float:
@@ -158,8 +156,7 @@ def harness(
     from lionkit.sandbox import weights
 
     arguments = {"pretrained": str(weights.fetch() if model == weights.NAME else model)}
-    if adapter is not None:
-        arguments["peft"] = str(adapter)
+    arguments |= {"peft": str(adapter)} if adapter is not None else {}
     settings: dict[str, Any] = {"batch_size": 8, "log_samples": False, **options}
     try:
         found = lm_eval.simple_evaluate("hf", model_args=arguments, tasks=list(tasks), **settings)

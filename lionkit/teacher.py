@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lionkit import prompts
 from lionkit.client import ChatClient, ChatRequest, Completion
@@ -34,8 +33,7 @@ def respond(
 
     An answer that is missing because the endpoint was out of reach is marked `missing`; every other outcome is final.
     """
-    settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
-    requests = [ChatRequest(prompts.teacher_messages(item.text), **settings) for item in instructions]
+    requests = [ChatRequest(prompts.teacher_messages(i.text), None, temperature, max_tokens) for i in instructions]
     completions = client.map(requests, progress=label)
     return [_response(i.id, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
 

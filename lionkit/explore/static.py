@@ -125,9 +125,8 @@ def describe(records: Records, id: str) -> Static:
 
 
 def _answer(role: str, response: Response | None, verdict: Verdict | None) -> tuple[str, str]:
-    title = f"{role.capitalize()}'s response"
-    if verdict:
-        title += f" · score {number(getattr(verdict, f'{role}_score'))}"
+    score = f" · score {number(getattr(verdict, f'{role}_score'))}" if verdict else ""
+    title = f"{role.capitalize()}'s response{score}"
     if response is None:
         return f"{title} · missing", ""
     failed = f" · {response.status}: {one_line(response.reason, 300)}" if response.status != "ok" else ""

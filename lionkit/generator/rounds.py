@@ -196,7 +196,7 @@ def _why(stuck: _Side, sides: list[_Side]) -> tuple[str, str]:
         return _UNDECIDED, ""
     if not stuck.seeds:
         return _NO_SEEDS[stuck.kind], "tau"
-    worst = "".join(rule for rule, _ in stuck.rules.most_common(1))
+    worst = max(stuck.rules, key=stuck.rules.__getitem__, default="")
     remedy, setting = _REMEDIES.get(worst, _OTHERWISE)
     short = ", or set short_generation = true to go on with what there is" if all(side.made for side in sides) else ""
     return f"generation stopped: {'; '.join(map(str, sides))}: {remedy}{short}", setting.format(kind=stuck.kind)

@@ -91,11 +91,9 @@ def live_loss() -> Callable[..., None]:
 def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Held-out scores by iteration; columns iteration, relative_score and exact_match (shares of 1)."""
     ax = axes(ax)
-    for column, name, marker in (
-        ("relative_score", "relative score, % of the teacher's", "o"),
-        ("exact_match", "answers equal to the teacher's, %", "s"),
-    ):
-        ax.plot(table["iteration"], 100 * table[column].astype(float), marker=marker, label=name)
+    percent = 100 * table[["relative_score", "exact_match"]].astype(float)
+    ax.plot(table["iteration"], percent["relative_score"], marker="o", label="relative score, % of the teacher's")
+    ax.plot(table["iteration"], percent["exact_match"], marker="s", label="answers equal to the teacher's, %")
     ax.set_ylim(0, 105)
     return _by_iteration(ax, table, "%", "Held-out score")
 

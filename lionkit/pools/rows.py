@@ -104,12 +104,11 @@ def _csv(path: str | Path, text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _parquet(path: str | Path, raw: bytes) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
+    from pyarrow import ArrowException, parquet
 
     try:
-        rows = pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        rows = parquet.read_table(io.BytesIO(raw)).to_pylist()
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(path, None, f"not readable as Parquet: {first_line(error)}") from None
     return enumerate(rows, start=1)
 

@@ -30,11 +30,10 @@ def export(instructions: Sequence[Instruction], path: str | Path) -> Path:
         elif path.suffix == ".jsonl":
             write_jsonl(path, instructions)
         elif path.suffix == ".parquet":
-            import pyarrow
-            import pyarrow.parquet
+            from pyarrow import Table, parquet
 
             buffer = io.BytesIO()
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
+            parquet.write_table(Table.from_pylist(rows), buffer)
             write_bytes(path, buffer.getvalue())
         elif not path.suffix:
             import datasets

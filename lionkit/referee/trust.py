@@ -28,8 +28,13 @@ def audit(table: pd.DataFrame, tau: float = 1.0, other: pd.DataFrame | None = No
     pool_table's responses. A measure without data (one order only, say) is NaN with n = 0.
     """
     decided = table.dropna(subset="gap")
-    rows = [_share("undecided", table["gap"].isna(), "pairs with an unscored order; in no other measure")]
-    rows += _seats(decided, tau)
+    one, two = _orders(decided)
+    rows = [
+        _share("undecided", table["gap"].isna(), "pairs with an unscored order; in no other measure"),
+        _mean("seat bias", (one - two) / 2, "points by which the first seat is favoured; 0 is fair"),
+        _share("label flips", (one >= tau) != (two >= tau), "hard in one order, easy in the other"),
+        _share("winner flips", one * two < 0, "the better answer changes with the order"),
+    ]
     if "teacher_response" in table:
         note = "correlation of gap and length difference"
         rows.append(_correlation("length bias", decided["gap"], length_difference(decided), note))
@@ -82,15 +87,6 @@ def _orders(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """The gap (teacher - student) in each order, of the pairs scored in both."""
     both = table.dropna(subset=SEATS)
     return tuple((both[teacher] - both[student]).round(6) for teacher, student in (SEATS[:2], SEATS[2:]))
-
-
-def _seats(decided: pd.DataFrame, tau: float) -> list[Row]:
-    one, two = _orders(decided)
-    return [
-        _mean("seat bias", (one - two) / 2, "points by which the first seat is favoured; 0 is fair"),
-        _share("label flips", (one >= tau) != (two >= tau), "hard in one order, easy in the other"),
-        _share("winner flips", one * two < 0, "the better answer changes with the order"),
-    ]
 
 
 def _sides(gaps: pd.Series, tau: float, step: float) -> Row:

@@ -57,9 +57,8 @@ def completion(asked: dict[str, Any], text: str, fault: str = "") -> dict[str, A
     finish = "length" if len(text) > limit or fault == "truncated" else "stop"
     prompt = json.dumps(asked["messages"])
     usage = {"prompt_tokens": math.ceil(len(prompt) / 4), "completion_tokens": math.ceil(len(text[:limit]) / 4)}
-    message = {"role": "assistant", "content": None if fault == "null" else text[:limit]}
-    if refused and message["content"]:
-        message = {"role": "assistant", "content": None, "refusal": message["content"]}
-    choice = {"index": 0, "finish_reason": finish, "message": message}
+    content = None if fault == "null" else text[:limit]
+    said = {"content": None, "refusal": content} if refused and content else {"content": content}
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", **said}}
     head = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0, "model": asked.get("model", "")}
     return {**head, "choices": [choice], "usage": usage}

@@ -122,8 +122,7 @@ def _patterns() -> list[tuple[Family, re.Pattern[str]]]:
 def solve(text: str) -> tuple[Family, str] | None:
     """The family of an instruction and its right answer; None when the key does not know it."""
     for family, pattern in _patterns():
-        found = pattern.fullmatch(text.strip())
-        if found:
+        if found := pattern.fullmatch(text.strip()):
             try:
                 return family, family.answer(found[1])
             except (KeyError, ValueError, IndexError, TypeError, StopIteration):

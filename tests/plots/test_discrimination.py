@@ -150,6 +150,18 @@ def test_given_axes_are_used_and_no_figure_is_made(draw: Callable[..., Axes]) ->
     assert plt.get_fignums() == []
 
 
+def test_tables_without_a_row_or_a_type_give_empty_axes(recwarn: pytest.WarningsRecorder) -> None:
+    untyped = pd.DataFrame({name: [] for name in TABLE})
+    for draw in [*DRAWINGS[:-2], DRAWINGS[-1]]:
+        draw(untyped).figure.canvas.draw()
+    found = trust.audit(TABLE)
+    for empty in (found.iloc[:0], pd.DataFrame({name: [] for name in found})):
+        ax = plots.shares(empty)
+        ax.figure.canvas.draw()
+        assert not any(len(line.get_xdata()) for line in ax.get_lines())
+    assert [str(w.message) for w in recwarn] == []
+
+
 @pytest.mark.parametrize("draw", DRAWINGS)
 def test_empty_and_undecided_tables_draw_without_warnings(
     draw: Callable[..., Axes], recwarn: pytest.WarningsRecorder
