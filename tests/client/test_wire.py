@@ -367,7 +367,8 @@ def test_model_differences_are_learned_once(client: Any, tmp_path: Path) -> None
     ("text", "kind", "name"),
     [
         (
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.",
             "adapt",
             "max_tokens",
         ),
