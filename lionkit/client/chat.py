@@ -90,8 +90,8 @@ class ChatClient:
         with Store(self.store, read_only=self.replay) as store:
             return [self._bill(*row) for row in store.bills().values()]
 
-    def _bill(self, label: str, calls: int, basis: str, guess: Usage, used: Usage) -> Bill:
-        return Bill(label, priced(calls, guess, self.config, basis), priced(calls, used, self.config, "actual"))
+    def _bill(self, label: str, basis: str, planned: int, expected: Usage, calls: int, used: Usage) -> Bill:
+        return Bill(label, priced(planned, expected, self.config, basis), priced(calls, used, self.config, "actual"))
 
     def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
         url, own = endpoint(self.config), self.config.model

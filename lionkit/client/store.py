@@ -200,17 +200,19 @@ class Store:
         """The map of this bill has ended: nobody waits any more for the batches that it left open."""
         self._rows("UPDATE pending SET bill = NULL WHERE bill = ?", bill)
 
-    def bills(self) -> dict[int, tuple[str, int, str, Usage, Usage]]:
-        """(label, calls, basis, expected, used) of every `map` that asked something, by number, oldest first.
+    def bills(self) -> dict[int, tuple[str, str, int, Usage, int, Usage]]:
+        """(label, basis, calls and tokens expected, calls and tokens used) of every `map` that asked something, by
+        number, oldest first.
 
-        What was expected is scaled to the calls that were made, so that a map that stopped and the one that went on
-        add up to what one undisturbed map was expected to use.
+        For a map that stopped, what was expected is scaled to the calls that it made, so that it and the map that went
+        on add up to what one undisturbed map was expected to use.
         """
         bills = {}
         for number, label, calls, basis, *tokens, planned in self._rows("SELECT rowid, * FROM bills ORDER BY rowid"):
-            share = calls / planned if planned else 1.0
+            made = calls if planned is None else min(calls, planned)
+            share = made / planned if planned else 1.0
             expected = Usage(*(round(n * share) for n in tokens[:2]))
-            bills[number] = (label, calls, basis, expected, Usage(*tokens[2:]))
+            bills[number] = (label, basis, made, expected, calls, Usage(*tokens[2:]))
         return bills
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:

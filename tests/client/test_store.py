@@ -20,6 +20,7 @@ from lionkit.client.calls import bound, call_key, call_of
 from lionkit.client.store import Store
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError
+from lionkit.sandbox.faults import Faults
 from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,7 +267,7 @@ def test_threads_share_the_turn_and_the_next_process_settles_what_a_dead_one_lef
         with two.asking():
             most = bound(call.request)
             assert two.spent() == most
-            assert [(b[1], b[4]) for b in two.bills().values()] == [(1, most)]
+            assert [b[4:] for b in two.bills().values()] == [(1, most)]
             assert two.claim(call, bill, None, None) == "claimed"
 
 
@@ -367,3 +368,13 @@ def test_a_map_that_is_interrupted_has_its_bill(tmp_path: Path) -> None:
     assert first.actual.usage + second.actual.usage == made.spent()
     server = Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)
     assert made.spent() == server
+
+
+def test_useless_replies_are_on_the_bill_but_not_expected(tmp_path: Path) -> None:
+    app = create_app(backwards, faults=Faults(0.4, kinds=("null",)))
+    made = client(tmp_path / "calls.sqlite", app, concurrency=4)
+    made.map(asks(30))
+    (bill,) = made.bills()
+    assert (bill.expected.calls, bill.actual.calls) == (30, app.state.accounts.requests)
+    assert bill.actual.calls > 30
+    assert bill.actual.usage == Usage(app.state.accounts.prompt_tokens, app.state.accounts.completion_tokens)

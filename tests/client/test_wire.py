@@ -366,21 +366,34 @@ def test_model_differences_are_learned_once(client: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "kind", "name"),
     [
-        ("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
-         "adapt", "max_tokens"),
-        ("Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) is.",
-         "adapt", "temperature"),
-        ("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
-         "adapt", "response_format"),
+        (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.",
+            "adapt",
+            "max_tokens",
+        ),
+        (
+            "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) is.",
+            "adapt",
+            "temperature",
+        ),
+        (
+            "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+            "adapt",
+            "response_format",
+        ),
         ("This response_format type is unavailable now", "adapt", "response_format"),
         ("This model does not support response format `json_schema`.", "adapt", "response_format"),
-        ("response_format value as json_schema is enabled only for api versions 2024-08-01-preview and later",
-         "adapt", "response_format"),
+        (
+            "response_format value as json_schema is enabled only for api versions 2024-08-01-preview and later",
+            "adapt",
+            "response_format",
+        ),
         ("max_tokens is too large: 100000. This model supports at most 16384 completion tokens", "failed", ""),
         ("Invalid 'temperature': must be at most 2", "failed", ""),
         ("we could not parse the JSON body", "failed", ""),
     ],
-)  # fmt: skip
+)
 def test_refused_parameters_are_told_from_bad_values(text: str, kind: str, name: str) -> None:
     sent = {"model": "m", "max_tokens": 9, "temperature": 0.2, "response_format": {}}
     outcome = read_error(400, {"message": text}, {}, sent, ApiConfig())
@@ -389,21 +402,45 @@ def test_refused_parameters_are_told_from_bad_values(text: str, kind: str, name:
 
 @pytest.mark.parametrize(
     "reply",
-    [None, [], "text", 5, {}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": [{"message": None}]},
-     {"error": {"message": "upstream"}}, {"error": "upstream"}, {"choices": ["text"]},
-     {"choices": [{"message": {"content": [{"text": {"value": "x"}}]}}]}, {"choices": [{"message": {"content": 5}}]}],
-)  # fmt: skip
+    [
+        None,
+        [],
+        "text",
+        5,
+        {},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [{}]},
+        {"choices": [{"message": None}]},
+        {"error": {"message": "upstream"}},
+        {"error": "upstream"},
+        {"choices": ["text"]},
+        {"choices": [{"message": {"content": [{"text": {"value": "x"}}]}}]},
+        {"choices": [{"message": {"content": 5}}]},
+    ],
+)
 def test_a_200_of_any_shape_is_an_outcome(reply: Any) -> None:
     assert read_reply(reply, {}, {}, ApiConfig()).kind == "retry"
 
 
 @pytest.mark.parametrize(
-    "usage", [None, {}, [], 7, {"prompt_tokens": "many"}, {"prompt_tokens": None}, {"total_tokens": 9},
-              {"prompt_tokens": 0, "completion_tokens": 0},
-              {"prompt_tokens": float("inf")}, {"prompt_tokens": float("nan")},
-              {"prompt_tokens": 1e300}, {"prompt_tokens": 1, "completion_tokens": 1e19},
-              {"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 1e19}}]
-)  # fmt: skip
+    "usage",
+    [
+        None,
+        {},
+        [],
+        7,
+        {"prompt_tokens": "many"},
+        {"prompt_tokens": None},
+        {"total_tokens": 9},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": float("inf")},
+        {"prompt_tokens": float("nan")},
+        {"prompt_tokens": 1e300},
+        {"prompt_tokens": 1, "completion_tokens": 1e19},
+        {"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 1e19}},
+    ],
+)
 def test_usage_that_is_missing_or_unreadable_counts_at_its_most_and_the_reply_is_kept(usage: Any) -> None:
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     outcome = read_reply(body, {}, {}, ApiConfig())
@@ -443,7 +480,7 @@ def test_what_an_endpoint_says_does_not_act_on_the_terminal() -> None:
         ("The tag </think> ends it.", "The tag </think> ends it."),
         ([{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "5"}], "5"),  # Mistral
     ],
-)  # fmt: skip
+)
 def test_thoughts_are_no_part_of_the_answer(content: Any, text: str) -> None:
     outcome = read_reply(message(content, reasoning_content="hm")[1], {}, {}, ApiConfig())
     assert (outcome.kind, outcome.text) == ("ok", text)
@@ -457,10 +494,17 @@ def test_thoughts_that_leave_no_room_are_a_cut() -> None:
 
 @pytest.mark.parametrize(
     ("finish", "kind"),
-    [("error", "retry"), ("abort", "retry"), ("insufficient_system_resource", "retry"),
-     ("model_length", "truncated"), ("content_filter: PROHIBITED_CONTENT", "filtered"), ("STOP", "ok"), (None, "ok"),
-     ("eos", "ok")],
-)  # fmt: skip
+    [
+        ("error", "retry"),
+        ("abort", "retry"),
+        ("insufficient_system_resource", "retry"),
+        ("model_length", "truncated"),
+        ("content_filter: PROHIBITED_CONTENT", "filtered"),
+        ("STOP", "ok"),
+        (None, "ok"),
+        ("eos", "ok"),
+    ],
+)
 def test_reasons_to_finish_beyond_the_standard(finish: str, kind: str) -> None:
     """OpenRouter, vLLM, DeepSeek, Mistral, Gemini: half a reply of a broken server is never `ok`."""
     outcome = read_reply(message("half a repl", finish)[1], {}, {}, ApiConfig())
@@ -477,13 +521,16 @@ PAGE = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<b
 @pytest.mark.parametrize(
     ("status", "body", "kind", "said"),
     [
-        (429, [{"error": {"code": 429, "message": f"{GEMINI} Please retry in 20.04s."}}],
-         "limited", "rate limit"),
+        (429, [{"error": {"code": 429, "message": f"{GEMINI} Please retry in 20.04s."}}], "limited", "rate limit"),
         (429, [{"error": {"code": 429, "message": GEMINI}}], "stop", "quota"),
         (400, [{"error": {"message": "API key not valid. Please pass a valid API key."}}], "stop", "refuses the key"),
         (404, [{"error": {"message": "models/x is not found for API version v1main"}}], "stop", "no model"),
-        (404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}},
-         "stop", "no model"),
+        (
+            404,
+            {"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}},
+            "stop",
+            "no model",
+        ),
         (404, {"type": "error", "error": {"type": "not_found_error", "message": "model: x"}}, "stop", "no model"),
         (404, {"error": {"message": "No endpoints found for x/y.", "code": 404}}, "stop", "no model"),
         (400, {"error": {"message": "Model Not Exist"}}, "stop", "no model"),
@@ -503,7 +550,7 @@ PAGE = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<b
         (400, None, "failed", "(400)"),
         (418, {"strange": 1}, "failed", "strange"),
     ],
-)  # fmt: skip
+)
 def test_errors_in_the_shapes_of_the_field(status: int, body: Any, kind: str, said: str) -> None:
     """Gemini's lists, Azure, Anthropic, OpenRouter, DeepSeek, FastAPI (vLLM, Mistral), proxies' pages, Ollama."""
     sent = {"model": "x", "max_tokens": 9, "response_format": {}}
