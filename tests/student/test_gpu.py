@@ -15,8 +15,14 @@ from lionkit.student.train import _arguments
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
-SETTINGS: dict[str, Any] = {"rank": 4, "learning_rate": 1e-2, "batch_size": 4, "max_length": 96, "epochs": 10,
-                            "progress": False}  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "rank": 4,
+    "learning_rate": 1e-2,
+    "batch_size": 4,
+    "max_length": 96,
+    "epochs": 10,
+    "progress": False,
+}
 
 
 def test_the_card_decides_between_bf16_and_fp16(tiny_model: Path) -> None:
@@ -47,8 +53,12 @@ def test_out_of_memory_is_one_line_and_leaves_the_card_free(tiny_model: Path, tm
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**26) / total)
     try:
         with pytest.raises(StudentError, match=r"lower student.device_rows \(64; what is learned stays") as caught:
-            student.train(loaded, [("Say it.", "word " * 400)] * 64, out=tmp_path,
-                          **(SETTINGS | {"batch_size": 64, "max_length": 2048}))  # fmt: skip
+            student.train(
+                loaded,
+                [("Say it.", "word " * 400)] * 64,
+                out=tmp_path,
+                **(SETTINGS | {"batch_size": 64, "max_length": 2048}),
+            )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert "\n" not in str(caught.value)

@@ -25,8 +25,15 @@ train_module = sys.modules["lionkit.student.train"]  # the package's name `train
 TEXTS = [i.text for i in seeds(16, 3)]
 PAIRS = [(text, solve(text)[1]) for text in TEXTS]  # type: ignore[index]
 Trained = tuple[student.Student, Path, Any]
-SETTINGS: dict[str, Any] = {"rank": 4, "learning_rate": 1e-3, "batch_size": 4, "max_length": 96, "epochs": 2,
-                            "gradient_checkpointing": False, "progress": False}  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "rank": 4,
+    "learning_rate": 1e-3,
+    "batch_size": 4,
+    "max_length": 96,
+    "epochs": 2,
+    "gradient_checkpointing": False,
+    "progress": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +243,15 @@ def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("cut", "cannot load "), ("narrow", "cannot load "), ("[]", "cannot load "), ("lacking", "lack .* and 1 more"),
-     ("endless", "no end-of-sequence token"), ("template", "chat template of .* cannot be used")],
-)  # fmt: skip
+    [
+        ("cut", "cannot load "),
+        ("narrow", "cannot load "),
+        ("[]", "cannot load "),
+        ("lacking", "lack .* and 1 more"),
+        ("endless", "no end-of-sequence token"),
+        ("template", "chat template of .* cannot be used"),
+    ],
+)
 def test_a_damaged_model_is_one_line(tiny_model: Path, tmp_path: Path, how: str, words: str) -> None:
     """A tensor that is not there would be drawn at random, and the student would answer with it."""
     shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
@@ -303,5 +316,7 @@ def test_the_paged_optimizer_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch, 
         on_card = kind == "cuda"
         assert arguments.optim == ("paged_adamw_8bit" if on_card else "adamw_torch")
         assert (arguments.fp16, arguments.bf16) == (
-            on_card and dtype == torch.float16, on_card and dtype == torch.bfloat16)  # fmt: skip
+            on_card and dtype == torch.float16,
+            on_card and dtype == torch.bfloat16,
+        )
         assert arguments.use_cpu == (kind == "cpu")

@@ -43,10 +43,21 @@ except LionkitError as error:
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`accelerate launch` with two processes of one thread each, on a free port; all are gone afterwards."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
-               "--main_process_port=0", *arguments]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]),
-                   "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes=2",
+        "--main_process_port=0",
+        *arguments,
+    ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, start_new_session=True, **options) as process:
         try:
@@ -61,8 +72,15 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
 def trainings(folder: Path, out: Path) -> list[list[float]]:
     """Losses and validation losses of two trainings: from nothing, and then in small pieces from that adapter on."""
     kept = []
-    same: dict[str, Any] = {"rank": 4, "learning_rate": 5e-3, "max_length": 96, "epochs": 3, "progress": False,
-                            "validation": PAIRS[:3], "checkpoint_seconds": 0.0}  # fmt: skip
+    same: dict[str, Any] = {
+        "rank": 4,
+        "learning_rate": 5e-3,
+        "max_length": 96,
+        "epochs": 3,
+        "progress": False,
+        "validation": PAIRS[:3],
+        "checkpoint_seconds": 0.0,
+    }
     for name, batch_size, device_rows in (("1", 6, None), ("2", 8, 1)):  # eight rows: every other step of "1" has two
         model = student.load(folder, dtype="float32", device="cpu", adapter=out / "1" if name == "2" else None)
         options = same | {"batch_size": batch_size, "device_rows": device_rows}

@@ -24,8 +24,16 @@ from lionkit.student.batches import ByLength, collate, pieces
 from lionkit.student.encode import label_audit
 
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
-SETTINGS: dict[str, Any] = {"rank": 4, "learning_rate": 1e-2, "batch_size": 2, "max_length": 96, "epochs": 2,
-                            "dropout": 0.1, "gradient_checkpointing": False, "progress": False}  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "rank": 4,
+    "learning_rate": 1e-2,
+    "batch_size": 2,
+    "max_length": 96,
+    "epochs": 2,
+    "dropout": 0.1,
+    "gradient_checkpointing": False,
+    "progress": False,
+}
 ADAPTER = "adapter_model.safetensors"
 
 
@@ -102,8 +110,13 @@ def test_a_damaged_checkpoint_is_passed_over(folder: Path, tmp_path: Path, monke
 def test_training_stopped_in_a_validation_resumes_with_it_and_with_its_patience(
     folder: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    options: dict[str, Any] = {"validation": [("Say zero.", "nothing at all")], "patience": 2, "epochs": 30,
-                               "learning_rate": 5e-2, "checkpoint_seconds": 0.0}  # fmt: skip
+    options: dict[str, Any] = {
+        "validation": [("Say zero.", "nothing at all")],
+        "patience": 2,
+        "epochs": 30,
+        "learning_rate": 5e-2,
+        "checkpoint_seconds": 0.0,
+    }
     whole = train(folder, tmp_path / "whole", **options)
     assert 3 < len(whole.validation) < 30
     kind = trainer.StudentTrainer
@@ -229,9 +242,13 @@ def test_the_next_iteration_goes_on_from_the_last_adapter(folder: Path, tmp_path
 def test_validation_keeps_the_best_epoch_and_patience_ends_early(folder: Path, tmp_path: Path) -> None:
     model = student.load(folder, dtype="float32")
     report = student.train(
-        model, PAIRS, out=tmp_path, validation=[("Say zero.", "nothing at all")], patience=2,
+        model,
+        PAIRS,
+        out=tmp_path,
+        validation=[("Say zero.", "nothing at all")],
+        patience=2,
         **(SETTINGS | {"epochs": 30, "learning_rate": 5e-2}),
-    )  # fmt: skip
+    )
     assert 2 < len(report.validation) < 30
     losses = [loss for _, loss in report.validation]
     assert min(losses) == losses[-3]  # two epochs without gain, then the end
@@ -245,9 +262,12 @@ def test_validation_keeps_the_best_epoch_and_patience_ends_early(folder: Path, t
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"patience": 2}, "with validation rows"), ({"patience": 0, "validation": PAIRS}, "at least 1"),
-     ({"validation": [("x", "")]}, "validation rows cannot be used: .*no row is left")],
-)  # fmt: skip
+    [
+        ({"patience": 2}, "with validation rows"),
+        ({"patience": 0, "validation": PAIRS}, "at least 1"),
+        ({"validation": [("x", "")]}, "validation rows cannot be used: .*no row is left"),
+    ],
+)
 def test_validation_that_cannot_be_is_refused(
     folder: Path, tmp_path: Path, options: dict[str, Any], words: str
 ) -> None:
