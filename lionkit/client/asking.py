@@ -82,6 +82,8 @@ class Asking:
     failed: int = 0
     paid: Usage = NOTHING
     stopped: StageStopped | None = None
+    silent: list[float] = field(default_factory=list)
+    """Since when the calls were failing that used up their attempts after the endpoint last answered any."""
     outage: str = ""
     """Why nothing more is asked, where the endpoint is down."""
     halted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -168,16 +170,23 @@ class Asking:
             self.fail(call, outcome.error, outcome.cause)
         elif call.tries - call.limited < most and call.limited < PATIENCE * most:
             return True
-        elif not known:
+        elif self._may_be_the_row(call):
+            self.fail(call, error, outcome.cause or "outage")
+        elif not known and not self.store.answered_by(call.model):
             problem = f"{url} gives no reply: {error}: check base_url and the network"
             self.halt(problem, setting=outcome.setting or "api.max_attempts")
-        elif self.endpoint.answered_at >= call.failing_since:
-            self.fail(call, error, outcome.cause or "outage")
         else:
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.failing_since))
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.silent[0]))
             self.outage = f"{url} has answered nothing since {since}: {error}"
             self.halted.set()
         return False
+
+    def _may_be_the_row(self, call: Call) -> bool:
+        """Whether a call that used up its attempts may be to blame, and not the endpoint: something was answered
+        meanwhile, or no second call has used up its own yet."""
+        silent = [since for since in (*self.silent, call.failing_since) if since > self.endpoint.answered_at]
+        self.silent = silent
+        return not silent or (len(silent) == 1 and len(self.done) + 1 < len(self.calls))
 
     def _expect(self) -> None:
         """After the first replies, expect the others to cost what these did."""

@@ -8,6 +8,7 @@ provider's own page.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -128,9 +129,10 @@ def _refused(asking: Asking, batch: Any) -> str:
 
 
 async def _find(client: openai.AsyncOpenAI, token: str) -> str | None:
-    async for batch in client.batches.list(limit=100):
-        if (batch.metadata or {}).get("lionkit") == token:
-            return batch.id
+    with contextlib.suppress(openai.NotFoundError):  # an endpoint without the API cannot have taken a batch
+        async for batch in client.batches.list(limit=100):
+            if (batch.metadata or {}).get("lionkit") == token:
+                return batch.id
     return None
 
 

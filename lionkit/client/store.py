@@ -180,6 +180,10 @@ class Store:
         """Free the calls that a collected batch did not bring: nobody pays for them."""
         self._rows("DELETE FROM pending WHERE token = ?", token)
 
+    def answered_by(self, model: str) -> bool:
+        """Whether the store has a reply of this model."""
+        return bool(self._rows("SELECT 1 FROM calls WHERE model = ? LIMIT 1", model))
+
     def spent(self) -> Usage:
         """Everything the run has paid for so far."""
         return Usage(*self._rows("SELECT prompt_tokens, completion_tokens, reasoning_tokens FROM account")[0])
