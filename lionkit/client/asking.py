@@ -172,7 +172,7 @@ class Asking:
             return True
         elif self._may_be_the_row(call):
             self.fail(call, error, outcome.cause or "outage")
-        elif not known and not self.store.answered_by(call.model):
+        elif not known and (outcome.kind == "unreachable" or not self.store.answered_by(call.model)):
             problem = f"{url} gives no reply: {error}: check base_url and the network"
             self.halt(problem, setting=outcome.setting or "api.max_attempts")
         else:

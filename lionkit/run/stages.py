@@ -83,8 +83,7 @@ class Stage:
             print(f"{self.place} goes on without them: {told}, and missing_share = {allowed:g} allows it.")
             return
         raise StageOpen(
-            f"{self.place} stays open: {told}; run again to ask for these alone, or go on without them (missing_share "
-            f"is {allowed:g})",
+            f"{self.place} stays open: {told}; run again to ask for these alone, or allow more of them to be missing",
             result,
             setting="missing_share",
         )
