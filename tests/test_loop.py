@@ -14,7 +14,7 @@ from lionkit import files, loop, pools, records
 from lionkit.client import ChatClient
 from lionkit.errors import ConfigError, StageMissing, StageStopped
 from lionkit.records import Instruction, Response, Verdict
-from lionkit.run import Run, open_run
+from lionkit.run import Run, folder, open_run
 from lionkit.sandbox import answer_key
 from lionkit.sandbox.families import solve
 
@@ -249,3 +249,27 @@ def test_a_run_that_is_only_looked_at_must_be_there(run: Run) -> None:
     with pytest.raises(ConfigError, match=f"no run of the name nosuch.*{run.path.name}"):
         open_run("nosuch", new=False)
     assert open_run(run.path.name, new=False).config == run.config
+
+
+def test_no_pool_is_read_or_digested_twice_in_a_stage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    digested: list[Path] = []
+    read_bytes, digest = files.read_bytes, folder.digest
+    monkeypatch.setattr(files, "read_bytes", lambda path: read.append(Path(path)) or read_bytes(path))
+    monkeypatch.setattr(folder, "digest", lambda value: digested.append(value) or digest(value))
+    players = rote.roles(run)
+    loop.prepare(run)
+    for stage in (
+        lambda: loop.imitate(run, players, 1),
+        lambda: loop.discriminate(run, players, 1),
+        lambda: loop.generate(run, players, 1),
+        lambda: loop.score(run, players, 1),
+    ):
+        read.clear(), digested.clear()
+        stage()
+        pools_read = [path for path in read if path.stem in ("train", "cache", "heldout")]
+        assert len(pools_read) == len(set(pools_read))
+        assert len(digested) == len(set(digested))
+        read.clear(), digested.clear()
+        stage()  # it is finished now
+        assert digested == []

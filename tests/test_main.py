@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from lionkit.__main__ import app
 from lionkit.__main__ import plan as show_plan
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.client.store import Store
+from lionkit.errors import LionkitError
 from lionkit.records import Judgement, Verdict
 from lionkit.run import open_run
 from lionkit.sandbox.app import create_app
@@ -146,3 +148,40 @@ def test_status_only_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     out = CliRunner().invoke(app, ["status", "--run", "r"])
     assert out.exit_code == 0
     assert "teacher: 1 call, " in out.output
+
+
+def test_settings_forks_and_comparisons_from_the_command_line(tmp_path: Path) -> None:
+    run = open_run("r", preset="smoke")
+    cli = CliRunner()
+
+    def said(*words: str) -> str:
+        done = cli.invoke(app, list(words))
+        assert done.exit_code == 0, done.exception
+        return done.output
+
+    assert "Changed: tau 1.0 → 2.0 (method: stages to come read it)." in said("set", "--run", "r", "tau=2")
+    assert "api.concurrency 32 → 4 (execution" in said("set", "--run", "r", "api.concurrency=4")
+    loop.prepare(run)
+    out = said("fork", "r", "two", "--after", "0:pools", "tau=3")
+    assert "two keeps 1 stages of r and its stored replies; nothing was asked or trained." in out
+    assert "Go on with `python -m lionkit run --run two`." in out
+    out = said("compare", "r", "two", "--figure", str(tmp_path / "figure.png"))
+    assert "tau" in out
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+    for words, problem in (
+        (["set", "--run", "nosuch", "tau=2"], "no run of the name nosuch"),
+        (["set", "--run", "r", "train_size=3"], "was read by pools of iteration 0"),
+        (["fork", "r", "two", "--after", "0:pools"], "there is a run of the name two already"),
+        (["compare", "r"], "two or more different runs"),
+        (["run", "--run", "my-7bb"], "no run of the name my-7bb"),
+    ):
+        done = cli.invoke(app, words)
+        assert isinstance(done.exception, LionkitError)
+        assert problem in str(done.exception)
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir() if p.name[0] != ".") == ["r", "two"]
+
+
+def test_every_command_that_a_message_gives_is_one() -> None:
+    known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(loop.__file__).parent.rglob("*.py"))
+    assert set(re.findall(r"python -m lionkit (\w[\w-]*)", source)) <= known

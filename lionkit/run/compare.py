@@ -22,6 +22,9 @@ from lionkit.run.folder import Run
 from lionkit.run.opening import saved
 from lionkit.run.reading import read_evaluation, sides
 
+COLUMNS = ["iteration", "train_pool", "cache_pool", "hard", "easy", "undecided", "relative_score", "exact_match"]
+SCORES = ["run", *COLUMNS, "low", "high"]
+
 
 def summarise(run: Run) -> dict[str, Any]:
     """A row an iteration, as far as the run has come; 0 is before training, scores are on held-out instructions."""
@@ -52,12 +55,11 @@ def write_summary(run: Run) -> Path:
 
 def as_text(summary: dict[str, Any]) -> str:
     """A summary as aligned text, the last screen of a run."""
-    rows = [["iteration", "train pool", "cache pool", "hard", "easy", "undecided", "relative score", "exact match"]]
+    rows = [[column.replace("_", " ") for column in COLUMNS]]
     for row in summary["iterations"]:
         name = f"{row['iteration']} (before training)" if row["iteration"] == 0 else str(row["iteration"])
-        counts = [str(row[key]) for key in ("train_pool", "cache_pool", "hard", "easy", "undecided")]
-        scores = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("relative_score", "exact_match")]
-        rows.append([name, *counts, *scores])
+        scores = ["-" if row[key] is None else f"{row[key]:.1%}" for key in COLUMNS[-2:]]
+        rows.append([name, *(str(row[key]) for key in COLUMNS[1:-2]), *scores])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:], f"Stages took {summary['seconds']:.0f} s in all."])
@@ -121,7 +123,7 @@ def compare(runs: Sequence[Run | str]) -> Comparison:
             found = evaluate.paired_difference(first, verdicts)
             differences.append({"iteration": iteration, "run": name, **vars(found)})
     return Comparison(
-        pd.DataFrame(scores).astype({"relative_score": float, "exact_match": float}) if scores else pd.DataFrame(),
+        pd.DataFrame(scores, columns=SCORES).astype(dict.fromkeys(("relative_score", "exact_match"), float)),
         pd.DataFrame(differences),
         pd.DataFrame([_cost(run) for run in opened]),
         _changed(opened),
