@@ -4,32 +4,41 @@ For headless machines, several GPUs and `make run`. Every command prints one lin
 what the user can mend, and exits with 1.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lionkit import config, loop, pools
+from lionkit import notebooks as headless
+from lionkit import plan as planning
+from lionkit.client import Bill, ChatClient, total
 from lionkit.errors import ConfigError, LionkitError
+from lionkit.run import branch, open_run, saved, shown
+from lionkit.run.compare import compare as compare_runs
+from lionkit.run.settings import parse
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Name = Annotated[str, typer.Option("--run", help="name of the run; default: demo offline, live with a key or URL")]
-Settings = Annotated[list[str], typer.Argument(help="name=value ...")]
+Changes = Annotated[list[str] | None, typer.Argument(help="name=value ...")]
 Preset = Annotated[str, typer.Option(help="settings of a new run: offline, smoke, live, single_gpu or paper")]
+New = Annotated[bool, typer.Option("--new", help="begin a run of this name")]
+FromHere = Annotated[bool, typer.Option(help="later stages take it; finished ones keep what they were made with")]
+After = Annotated[str, typer.Option(help="ITERATION, ITERATION:STAGE, or start; default: the last iteration there is")]
+Last = Annotated[int | None, typer.Option(min=0, help="0: before training; default: the last there is")]
+LastTrained = Annotated[int | None, typer.Option(min=1, help="default: the last there is")]
 
 
 @contextmanager
 def _lead() -> Iterator[None]:
     """Under `accelerate launch` the block is run by the first process alone; the others train along."""
-    from lionkit.config import several_processes
-
     try:
-        if several_processes():
+        if config.several_processes():
             from lionkit import student
 
             with student.lead():
@@ -42,15 +51,8 @@ def _lead() -> Iterator[None]:
 
 
 @app.command()
-def run(
-    name: Name = "",
-    preset: Preset = "",
-    new: Annotated[bool, typer.Option("--new", help="begin a run of this name")] = False,
-) -> None:
+def run(name: Name = "", preset: Preset = "", new: New = False) -> None:
     """Run all iterations, going on from wherever the run stands. A named run that is not there needs --new."""
-    from lionkit import loop
-    from lionkit.run import open_run
-
     with _lead():
         opened = open_run(name, preset=preset, new=new or not name or bool(preset))
         try:
@@ -62,34 +64,16 @@ def run(
 
 
 @app.command("set")
-def change(
-    settings: Settings,
-    name: Name = "",
-    from_here: Annotated[
-        bool, typer.Option("--from-here", help="later stages take it; finished ones keep what they were made with")
-    ] = False,
-) -> None:
+def change(settings: Changes = None, name: Name = "", from_here: FromHere = False) -> None:
     """Change settings of a run: name=value ..., as in `set --run live api.concurrency=8`."""
-    from lionkit.run import open_run
-    from lionkit.run import settings as known
-
-    open_run(name, new=False, from_here=from_here, **known.parse(settings))
+    open_run(name, new=False, from_here=from_here, **parse(settings or []))
 
 
 @app.command()
-def fork(
-    old: str,
-    new: str,
-    settings: Annotated[list[str] | None, typer.Argument(help="name=value ...")] = None,
-    after: Annotated[str, typer.Option(help="ITERATION, ITERATION:STAGE, or start")] = "",
-) -> None:
+def fork(old: str, new: str, settings: Changes = None, after: After = "") -> None:
     """Begin a run that keeps another's stages up to a point, with its replies, and goes on with other settings."""
-    from lionkit.run import branch, saved
-    from lionkit.run import settings as known
-
-    forked = branch.fork(
-        saved(old), new, after or str(_last(saved(old), "discrimination")), **known.parse(settings or [])
-    )
+    parent = saved(old)
+    forked = branch.fork(parent, new, after or str(_last(parent, "discrimination")), **parse(settings or []))
     print(f"Go on with `python -m lionkit run --run {forked.name}`.")
 
 
@@ -98,9 +82,7 @@ def compare(
     names: list[str], figure: Annotated[Path | None, typer.Option(help="draw the scores into this file")] = None
 ) -> None:
     """Hold runs and forks against each other: scores with paired intervals, pools, costs, differing settings."""
-    from lionkit.run.compare import compare
-
-    found = compare(names)
+    found = compare_runs(names)
     print(found)
     if figure:
         found.plot().figure.savefig(figure)
@@ -110,14 +92,11 @@ def compare(
 @app.command()
 def notebooks(name: Name = "") -> None:
     """Run the notebooks in order, write their executed copies and pages, and show the result."""
-    from lionkit import loop, notebooks
-    from lionkit.run import open_run, shown
-
     opened = open_run(name)
-    os.environ["LIONKIT_RUN"] = opened.path.name
-    paths = notebooks.find()
+    os.environ["LIONKIT_RUN"] = opened.name
+    paths = headless.find()
     for number, path in enumerate(paths, start=1):
-        notebooks.execute(path, opened.path / "notebooks", title=f"notebook {number} of {len(paths)}: {path.stem}")
+        headless.execute(path, opened.path / "notebooks", title=f"notebook {number} of {len(paths)}: {path.stem}")
     summary = loop.write_summary(opened)
     print(f"\n{loop.as_text(loop.summarise(opened))}\n")
     print(f"Results: {shown(summary)}. Open next: {shown(opened.path / 'notebooks' / (paths[0].stem + '.html'))},")
@@ -127,13 +106,10 @@ def notebooks(name: Name = "") -> None:
 @app.command()
 def status(name: Name = "") -> None:
     """Show which stages of a run are done, the iterations so far, and what the calls cost against what was expected."""
-    from lionkit import loop
-    from lionkit.client import Bill, ChatClient, total
-    from lionkit.run import open_run
-
     opened = open_run(name, new=False)
-    for iteration in range(max([opened.config.iterations, *(place.iteration for place in opened.finished())]) + 1):
-        done = [place.stage for place in opened.finished() if place.iteration == iteration]
+    finished = opened.finished()
+    for iteration in range(max([opened.config.iterations, *(place.iteration for place in finished)]) + 1):
+        done = [place.stage for place in finished if place.iteration == iteration]
         print(f"iteration {iteration}: {', '.join(done) or 'nothing yet'}")
     print(loop.as_text(loop.summarise(opened)))
     bills: dict[str, list[Bill]] = {}
@@ -147,54 +123,35 @@ def status(name: Name = "") -> None:
 def plan(
     name: Name = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; default: what is here")] = "",
-    gib: Annotated[
-        float, typer.Option(min=0, max=1e6, help="memory to fit into, in GiB; default: this machine's")
-    ] = 0.0,
+    gib: Annotated[float, typer.Option(min=0, max=1e6, help="memory to fit into, in GiB; default: this machine's")] = 0,
 ) -> None:
     """Show what a run will take: calls and tokens by role, the student's memory, and what was measured so far."""
-    from lionkit import plan
-    from lionkit.run import open_run
-
     if device not in ("", "cpu", "cuda", "mps"):
         raise ConfigError(f"--device {device}: plans are for cpu, cuda or mps")
     opened = open_run(name, keep=False)
     if not opened.path.exists():
-        used = opened.config.preset
-        print(f"There is no such run yet, and none is made: this is what one from preset {used} would take.")
-    plan.report(opened, device or plan.here(), int(gib * 2**30))
+        preset = opened.config.preset
+        print(f"There is no such run yet, and none is made: this is what one from preset {preset} would take.")
+    planning.report(opened, device or planning.here(), int(gib * 2**30))
 
 
 @app.command()
 def train(name: Name = "", iteration: Annotated[int, typer.Option(min=1)] = 1) -> None:
     """Run only the imitation stage of one iteration, on the pools that are there; under `accelerate launch`, on all
     cards."""
-    from lionkit import loop
-    from lionkit.run import open_run, shown
-
     with _lead():
-        opened = open_run(name)
+        opened = open_run(name, new=not name)
         print(f"Adapter: {shown(loop.imitate(opened, loop.open_roles(opened), iteration))}")
 
 
 @app.command()
-def export(
-    target: Path,
-    name: Name = "",
-    iteration: Annotated[int | None, typer.Option(min=0, help="0: before training; default: the last there is")] = None,
-) -> None:
+def export(target: Path, name: Name = "", iteration: Last = None) -> None:
     """Write the hard, easy and undecided instructions of an iteration as Alpaca JSON files."""
-    from dataclasses import replace
-
-    from lionkit import loop, pools
-    from lionkit.pools import export
-    from lionkit.run import open_run
-
     opened = open_run(name, new=False)
-    iteration = _last(opened, "discrimination") if iteration is None else iteration
-    found = loop.read_discrimination(opened, iteration)
+    found = loop.read_discrimination(opened, _last(opened, "discrimination") if iteration is None else iteration)
     answers = {r.instruction_id: r.text for r in found.teacher if r.status == "ok"}
     for side, items in pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau)._asdict().items():
-        path = export([replace(i, output=answers.get(i.id, "")) for i in items], target / f"{side}.json")
+        path = pools.export([replace(i, output=answers.get(i.id, "")) for i in items], target / f"{side}.json")
         print(f"{path}: {len(items)} instructions")
 
 
@@ -202,22 +159,23 @@ def export(
 def export_student(
     target: Path,
     name: Name = "",
-    iteration: Annotated[int | None, typer.Option(min=1, help="default: the last there is")] = None,
+    iteration: LastTrained = None,
     dtype: Annotated[str, typer.Option(help="auto, float16 or bfloat16")] = "auto",
     gguf: Annotated[str, typer.Option(help="llama.cpp's folder; default: LLAMA_CPP, or its converter on PATH")] = "",
     base: Annotated[str, typer.Option(help="hub id to name as the base, where it is a folder here")] = "",
 ) -> None:
     """Write the student after an iteration: merged 16-bit weights, adapter, model card, GGUF."""
-    from lionkit import config, loop, student
-    from lionkit.run import open_run
+    from lionkit import student
 
     opened = open_run(name, new=False)
-    settings, iteration = opened.config.student, iteration or _last(opened, "imitation") or 1
-    told = {"iteration": iteration, "config": config.to_dict(opened.config), "run": opened.provenance,
-            "iterations": loop.summarise(opened)["iterations"][: iteration + 1]}  # fmt: skip
-    adapter = opened.require(iteration, "imitation") / "adapter"
-    print(student.export_student(settings.model, adapter, target, gguf=gguf or None, provenance=told,
-                                 dtype=dtype, template=settings.template, base=base))  # type: ignore[arg-type]  # fmt: skip
+    own, after = opened.config.student, iteration or _last(opened, "imitation") or 1
+    rows = loop.summarise(opened)["iterations"][: after + 1]
+    told = {"iteration": after, "config": config.to_dict(opened.config), "run": opened.provenance, "iterations": rows}
+    adapter, how = (
+        opened.require(after, "imitation") / "adapter",
+        {"dtype": dtype, "template": own.template, "base": base},
+    )
+    print(student.export_student(own.model, adapter, target, gguf=gguf or None, provenance=told, **how))  # type: ignore[arg-type]
 
 
 @app.command()

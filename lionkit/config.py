@@ -25,29 +25,21 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 Kind = TypeVar("Kind")
 Count = Annotated[int, Field(ge=1)]
-Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotBelow0 = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Above0 = Annotated[float, Field(gt=0)]
+NotBelow0 = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Prices = Annotated[tuple[NotBelow0, NotBelow0], Field(strict=False)]
 
-RULES = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a number",
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "tuple_type": "two numbers (prompt, reply)",
-    "missing": "two numbers (prompt, reply)",
-    "dataclass_type": "must be a table",
-    "dataclass_exact_type": "must be a table",
-}
-"""pydantic's error types in this project's words; others keep pydantic's."""
+PAIR = "two numbers (prompt, reply)"
+RULES = {"int": "a whole number", "float": "a number", "finite": "a number", "string": "a text"}
+RULES |= {"tuple": PAIR, "missing": PAIR, "bool": "true or false", "dataclass": "must be a table"}
+"""The kinds of pydantic's errors in this project's words; others keep pydantic's."""
 
 
 @dataclass_transform(frozen_default=True)
 def checked(kind: type[Kind]) -> type[Kind]:
     """A frozen dataclass whose fields pydantic checks strictly; a value that does not fit is a ConfigError."""
-    made: Any = dataclass(kind, frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+    made: Any = dataclass(kind, frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
     plain = made.__init__
 
     @functools.wraps(plain)
@@ -67,7 +59,7 @@ def _told(kind: Any, error: ValidationError) -> str:
     name, context = str(first["loc"][0]), first.get("ctx", {})
     if first["type"] == "unexpected_keyword_argument":
         return f"{name} is not a setting: known are {', '.join(f.name for f in dataclasses.fields(kind))}"
-    rule = RULES.get(first["type"]) or first["msg"].removeprefix("Input should be ").replace("'", "")
+    rule = RULES.get(first["type"].partition("_")[0]) or first["msg"].removeprefix("Input should be ").replace("'", "")
     if "ge" in context:
         rule = f"at least {context['ge']:g}"
     return f"{name} = {first['input']!r:.80}: {rule}"
@@ -153,9 +145,9 @@ class StudentConfig:
     """LoRA rank, on all linear layers."""
     alpha: Count = 32
     """LoRA scale; the update is weighted alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout, in [0, 1)."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-4
     """Peak rate; the paper's 2e-5 is for full fine-tuning."""
     epochs: Count = 3
     """Passes over the train pool in each iteration (section 4.2: 3)."""
@@ -167,7 +159,7 @@ class StudentConfig:
     """Tokens of prompt and response together (section 4.2: 1024)."""
     gradient_checkpointing: bool = True
     """Trade a third of the speed for most of the activation memory."""
-    validation_share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the train pool that is not trained on but looked at after each epoch, whose best is kept; None: none."""
     patience: Count | None = None
     """Epochs without a lower validation loss that end the training; None trains them all."""
@@ -205,7 +197,7 @@ class Config:
     """New hard instructions an iteration (section 4.2: 3,000)."""
     easy_size: Count = 40
     """New easy instructions an iteration, 1:1 with the hard ones."""
-    tau: Annotated[float, Field(ge=0, le=9, allow_inf_nan=False)] = 1.0
+    tau: Annotated[float, Field(ge=0, le=9)] = 1.0
     """Gap at which an instruction is hard (section 3.2)."""
     novelty: Share = 0.7
     """Highest ROUGE-L F1 to the cache pool that a new instruction may have (section 3.3)."""

@@ -19,24 +19,12 @@ from lionkit.config import SANDBOX_URL
 from lionkit.errors import StageOpen, StageStopped
 from lionkit.records import Candidate, Instruction, Judged, Response, Verdict
 from lionkit.roles import Roles, open_roles
-from lionkit.run import Run, Stage, digest, shown
+from lionkit.run import Run, Stage, digest, reading, shown
 from lionkit.run.compare import as_text, summarise, write_summary
-from lionkit.run.reading import (
-    Pools,
-    adapter_after,
-    cache_pool,
-    gaps,
-    held_out,
-    pools_for,
-    read_candidates,
-    read_discrimination,
-    read_evaluation,
-    sides,
-    train_pool,
-)
+from lionkit.run.reading import Pools, adapter_after, held_out, pools_for, read_discrimination, sides
 from lionkit.run.remedies import completed
 
-__all__ = ["Roles", "as_text", "open_roles", "read_evaluation", "summarise", "write_summary"]
+__all__ = ["Roles", "as_text", "open_roles", "summarise", "write_summary"]
 
 
 def prepare(run: Run) -> Pools:
@@ -80,7 +68,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
     """
 
     def make(stage: Stage) -> dict[str, Any]:
-        settings, items = stage.settings, train_pool(run, iteration)
+        settings, items = stage.settings, reading.train_pool(run, iteration)
         responses = _ask_teacher(stage, roles, items, f"teacher, train pool {iteration}")
         _whole(stage, responses)
         answers = _usable(stage, responses)
@@ -105,9 +93,9 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
     now: list[Judged] = []
 
     def make(stage: Stage) -> dict[str, Any]:
-        items, adapter = cache_pool(run, iteration), adapter_after(run, iteration)
+        items, adapter = reading.cache_pool(run, iteration), adapter_after(run, iteration)
         now.append(_compare(stage, roles, items, adapter, stage.settings.referee_model))
-        return _whole(stage, now[0].verdicts, gaps(now[0].verdicts))
+        return _whole(stage, now[0].verdicts, reading.gaps(now[0].verdicts))
 
     _first_pools(run)
     _make_or_say(run, iteration, "discrimination", make)
@@ -137,7 +125,7 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
         return {"candidates": len(made.candidates), "new_hard": kinds.count("hard"), "new_easy": kinds.count("easy")}
 
     run.make(iteration, "generation", make)
-    return pools_for(run, iteration + 1), read_candidates(run, iteration)
+    return pools_for(run, iteration + 1), reading.read_candidates(run, iteration)
 
 
 def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lionkit import loop, records
 from lionkit.records import Instruction, Judgement, Response, Verdict
-from lionkit.run import Stage, open_run
+from lionkit.run import Stage, open_run, reading
 
 COUNT = 70_000
 
@@ -35,7 +35,7 @@ def main() -> None:
     def discrimination(stage: Stage) -> dict[str, Any]:
         for name, rows in (("teacher", answers), ("student", answers), ("verdicts", verdicts)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", rows)
-        return loop.gaps(verdicts)
+        return reading.gaps(verdicts)
 
     run.make(0, "pools", first_pools)
     run.make(0, "discrimination", discrimination)
