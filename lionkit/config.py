@@ -5,8 +5,6 @@ numbers refer to arXiv 2305.12870. A key is never a setting: `ApiConfig` holds t
 that has it. Which settings change a result, and which stage reads them, is said in `run.settings`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os

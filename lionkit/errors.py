@@ -5,8 +5,6 @@ is shown as its one line, without the stack (IPython calls `_render_traceback_` 
 `raise ... from None` at the boundary keeps library tracebacks out of scripts as well.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

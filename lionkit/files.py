@@ -1,7 +1,5 @@
 """Files that are written whole or not at all, and what a disk or a reader says when that cannot be, in one line."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -5,8 +5,6 @@ settings that it declares in `run.settings.READS`. Iteration 0 is the student be
 to 3.3; what a role does and how it is prompted is in `teacher`, `referee`, `generator` and `student`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

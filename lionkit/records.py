@@ -6,8 +6,6 @@ that hold text and numbers only, checked by pydantic. Files are UTF-8 JSON Lines
 of the fields, written whole or not at all. Other people's formats are read in `pools`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import hashlib

@@ -1,7 +1,5 @@
 """Who plays: the endpoint in its three roles, and the student, in this process or behind an address of its own."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ value. After that it can be tried in a fork, or taken by later stages alone (`fr
 show, the value they were made with.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

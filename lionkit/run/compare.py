@@ -3,8 +3,6 @@
 Differences are paired: both students are scored on the same held-out instructions (`evaluate.paired_difference`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ stages that it used, and the digests of the files that it wrote. A stage that wa
 made again: its calls are in the store, its training in checkpoints. Only making compares; reading does not.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Opening a run: a new one takes a preset, an old one keeps its settings, and what changes is said aloud."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Mapping

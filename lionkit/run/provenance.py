@@ -1,7 +1,5 @@
 """Where a run's numbers come from: digests of what went in, and the machine they were made on."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

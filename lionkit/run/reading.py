@@ -1,7 +1,5 @@
 """What is in a run, as records: pools, answers, verdicts, adapters. Nothing is made, asked or compared."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple

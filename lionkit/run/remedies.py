@@ -1,7 +1,5 @@
 """What to do about a refusal, ready to be pasted: commands that change a setting, or fork a run before a stage."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ others. *Execution* settings are all the rest: how the work is carried out (pace
 They may change whenever a run is opened. Section numbers refer to arXiv 2305.12870.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import os

@@ -1,7 +1,5 @@
 """The stages of a run: their order, what each is made from, and what the function that makes one is handed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
