@@ -15,7 +15,7 @@ from typing import Any
 from lionkit import evaluate, files, generator, pools, records, referee, teacher
 from lionkit.config import SANDBOX_URL
 from lionkit.errors import StageOpen, StageStopped
-from lionkit.records import Candidate, Instruction, Judged, Response, Verdict
+from lionkit.records import Candidate, Instruction, Judged, Response
 from lionkit.roles import Roles, open_roles
 from lionkit.run import Run, Stage, digest, reading, shown
 from lionkit.run.compare import as_text, summarise, write_summary
@@ -68,7 +68,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
     def make(stage: Stage) -> dict[str, Any]:
         settings, items = stage.settings, reading.train_pool(run, iteration)
         responses = _ask_teacher(stage, roles, items, f"teacher, train pool {iteration}")
-        _whole(stage, responses)
+        counts = stage.whole(responses, {"answers": len(responses)})
         answers = _usable(stage, responses)
         usable = [item for item in items if item.id in answers]
         share, seed = settings.student.validation_share or 0, settings.seed + iteration
@@ -77,7 +77,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
         report, planned = roles.train(stage, adapter_after(run, iteration - 1), pairs, validation, watch)
         run.note(iteration, "imitation", peak_memory=report.peak_memory, planned_memory=planned)
         files.write_text(stage.folder / "losses.json", json.dumps(report.losses))
-        return {"answers": len(responses), "usable": len(usable), **report.counts()}
+        return {**counts, "usable": len(usable), **report.counts()}
 
     _first_pools(run)
     return run.make(iteration, "imitation", make) / "adapter"
@@ -93,7 +93,7 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
     def make(stage: Stage) -> dict[str, Any]:
         items, adapter = reading.cache_pool(run, iteration), adapter_after(run, iteration)
         now.append(_compare(stage, roles, items, adapter, stage.settings.referee_model))
-        return _whole(stage, now[0].verdicts, reading.gaps(now[0].verdicts))
+        return stage.whole(now[0].verdicts, reading.gaps(now[0].verdicts))
 
     _first_pools(run)
     _make_or_say(run, iteration, "discrimination", make)
@@ -138,7 +138,7 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
         total, exact = evaluate.relative_score(found.verdicts), evaluate.exact_match(found.teacher, found.student)
         relative = total.score if total.scored else None  # JSON has no NaN
         counts = {"relative_score": relative, "scored": total.scored, "unscored": total.unscored}
-        return _whole(stage, found.verdicts, counts | {"exact_match": None if math.isnan(exact) else exact})
+        return stage.whole(found.verdicts, counts | {"exact_match": None if math.isnan(exact) else exact})
 
     _first_pools(run)
     open_result = _make_or_say(run, iteration, "evaluation", make)
@@ -153,13 +153,6 @@ def _make_or_say(run: Run, iteration: int, stage: str, make: Any) -> dict[str, A
         print(left)
         return left.result
     return None
-
-
-def _whole(stage: Stage, rows: Sequence[Response | Verdict], result: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The result, where no more rows than allowed lack an answer for the endpoint's reasons; else StageOpen."""
-    missing = [row for row in rows if row.missing]
-    stage.whole(len(missing), len(rows), missing[0].reason if missing else "", result)
-    return (result or {}) | ({"missing": len(missing)} if missing else {})
 
 
 def _compare(stage: Stage, roles: Roles, items: list[Instruction], adapter: Path | None, model: str) -> Judged:

@@ -382,6 +382,27 @@ def test_a_generator_that_is_cut_is_given_more_tokens() -> None:
     played.finish()
 
 
+def test_answers_that_were_cut_are_said_and_the_whole_ones_serve_a_higher_limit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    played = Played(server.create_app())
+    run = played.begin(teacher_max_tokens=6, iterations=1)
+    loop.imitate(run, played.roles(run), 1)
+    said = capsys.readouterr().out
+    cut = 32 - run.result(1, "imitation")["usable"]
+    assert 0 < cut < 32
+    assert f"{32 - cut} of 32 answers can be trained on; most others: " in said
+    assert "raise teacher_max_tokens above 6" in said
+    refused = obey(["set", "--run", "r", "teacher_max_tokens=100"], status=1)
+    obey(command(refused, "fork"))
+    played.name = "r-2"
+    before = played.app.state.accounts.requests
+    loop.imitate(saved("r-2"), played.roles(saved("r-2")), 1)
+    assert played.app.state.accounts.requests - before == cut
+    assert saved("r-2").result(1, "imitation")["usable"] == 32
+    played.finish()
+
+
 def test_no_hard_instruction_to_start_from_is_met_by_another_tau() -> None:
     played = Played(server.create_app())
     played.begin(tau=9.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import rote
 from lionkit import loop, plan, records
 from lionkit.__main__ import app
 from lionkit.__main__ import plan as show_plan
@@ -179,6 +180,16 @@ def test_settings_forks_and_comparisons_from_the_command_line(tmp_path: Path) ->
         assert isinstance(done.exception, LionkitError)
         assert problem in str(done.exception)
     assert sorted(p.name for p in (tmp_path / "runs").iterdir() if p.name[0] != ".") == ["r", "two"]
+
+
+def test_a_finished_run_has_no_calls_to_come(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run("r", preset="smoke", student={"model": str(tiny_model)}, iterations=1)
+    loop.run_all(run, rote.roles(run))
+    show_plan("r", device="cpu", gib=8.0)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert next(row for row in rows if row[:1] == ["total"])[:4] == ["total", "0", "0", "0"]
 
 
 def test_every_command_that_a_message_gives_is_one() -> None:

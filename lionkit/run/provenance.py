@@ -1,6 +1,5 @@
 """Where a run's numbers come from: digests of what went in, and the machine they were made on."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -11,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lionkit import records
 from lionkit.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -42,20 +40,12 @@ def shown(path: Path) -> str:
 
 
 def digest(value: Any) -> str:
-    """A short digest of records, settings, or (for a Path) a file's bytes."""
+    """A short digest of plain values, or (for a Path) of a file's bytes."""
     if isinstance(value, Path):
         with open(value, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2s(digest_size=16)).hexdigest()
-    text = json.dumps(value, default=_plain, sort_keys=True)
+    text = json.dumps(value, sort_keys=True)
     return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return records.to_dict(value)
-    if isinstance(value, Path):
-        return digest(value)
-    raise TypeError(f"cannot take a digest of {type(value).__name__}")
 
 
 def surroundings() -> dict[str, Any]:

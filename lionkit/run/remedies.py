@@ -15,8 +15,9 @@ from lionkit.run.stages import Place, order
 
 def fork_command(run: Path, place: Place, change: str = "") -> str:
     """The command that forks the run in this folder just before a stage."""
-    points = ["start", *(f"{p.iteration}:{p.stage}" for p in order(place.iteration))]
-    point = points[order(place.iteration).index(place)]
+    stages = order(place.iteration)
+    kept = [p for p in stages[: stages.index(place)] if (run / p.path / "done.json").is_file()]
+    point = f"{kept[-1].iteration}:{kept[-1].stage}" if kept else "start"
     name = next(name for n in range(2, 10_000) if not (run.parent / (name := f"{run.name}-{n}")).exists())
     return f"`python -m lionkit fork {run.name} {name} --after {point}{change and ' '}{change}`"
 

@@ -1,10 +1,12 @@
 """The stages of a run: their order, what each is made from, and what the function that makes one is handed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lionkit.errors import StageOpen
+from lionkit.records import Response, Verdict
 from lionkit.run.settings import Handed
 
 ADAPTER = "adapter/adapter_model.safetensors"
@@ -72,16 +74,14 @@ class Stage:
     inputs: dict[str, str]
     """Digests of the files of earlier stages that it may use, by their paths in the run."""
 
-    def whole(self, missing: int, total: int, reason: str, result: dict[str, Any] | None = None) -> None:
-        """StageOpen where more rows than the settings allow lack an answer for the endpoint's reasons."""
+    def whole(self, rows: Sequence[Response | Verdict], result: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The result, if no more rows than allowed lack an answer for the endpoint's reasons; else StageOpen."""
+        missing, allowed, result = [row for row in rows if row.missing], self.settings.missing_share, result or {}
         if not missing:
-            return
-        allowed, told = self.settings.missing_share, f"{missing} of {total} rows have no answer yet ({reason})"
-        if missing <= allowed * total:
-            print(f"{self.place} goes on without them: {told}, and missing_share = {allowed:g} allows it.")
-            return
-        raise StageOpen(
-            f"{self.place} stays open: {told}; run again to ask for these alone, or allow more of them to be missing",
-            result,
-            setting="missing_share",
-        )
+            return result
+        told = f"{len(missing)} of {len(rows)} rows have no answer yet ({missing[0].reason})"
+        if len(missing) > allowed * len(rows):
+            ways = "run again to ask for these alone, or allow more of them to be missing"
+            raise StageOpen(f"{self.place} stays open: {told}; {ways}", result, setting="missing_share")
+        print(f"{self.place} goes on without them: {told}, and missing_share = {allowed:g} allows it.")
+        return result | {"missing": len(missing)}

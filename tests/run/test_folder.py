@@ -58,7 +58,7 @@ def test_an_edited_setting_is_named_and_both_ways_on_are_ready_to_paste(run: run
         other.make(1, "imitation", never)
     assert str(caught.value) == (
         "imitation of iteration 1 was made with student.rank = 16, and the settings now say 4: to try it beside this "
-        "run, which keeps all that comes before: `python -m lionkit fork r r-2 --after 0:discrimination student.rank=4`"
+        "run, which keeps all that comes before: `python -m lionkit fork r r-2 --after 0:pools student.rank=4`"
         "; to let later stages alone take it: `python -m lionkit set --run r --from-here student.rank=4`"
     )
 
