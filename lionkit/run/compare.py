@@ -86,15 +86,16 @@ class Comparison:
 
     def __str__(self) -> str:
         parts = {
-            "Held-out scores and pools": self.scores,
-            "Difference to the first run": self.differences,
-            "Paid calls": self.costs,
-            "Settings that differ": self.changed,
+            "Held-out scores and pools": (self.scores, "{:.3f}"),
+            "Difference to the first run": (self.differences, "{:+.3f}"),
+            "Paid calls": (self.costs, "{:,.2f}"),
+            "Settings that differ": (self.changed, "{:g}"),
         }
-        shown = (t.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="-") for t in parts.values())
         return "\n\n".join(
-            f"{title}\n{text}" if len(table) else f"{title}: none"
-            for (title, table), text in zip(parts.items(), shown, strict=True)
+            f"{title}\n{table.to_string(index=False, float_format=form.format, na_rep='-')}"
+            if len(table)
+            else f"{title}: none"
+            for title, (table, form) in parts.items()
         )
 
     __repr__ = __str__

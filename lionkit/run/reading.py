@@ -65,9 +65,9 @@ def read_candidates(run: Run, iteration: int) -> list[Candidate]:
 def sides(run: Run, iteration: int) -> dict[str, int]:
     """The cache pool by label after an iteration: at the tau that its generation used, else at the run's."""
     found = run.result(iteration, "discrimination")
-    if "gaps" not in found:  # counted at the run's tau when it was made, before gaps were recorded
-        return {label: found[label] for label in ("hard", "easy", "undecided")}
-    used = run.record(iteration, "generation")["settings"] if run.done(iteration, "generation") else {}
+    if "gaps" not in found:  # made before they were recorded
+        found = gaps(read_jsonl(run.folder(iteration, "discrimination") / "verdicts.jsonl", Verdict))
+    used = run.record(iteration, "generation").get("settings", {}) if run.done(iteration, "generation") else {}
     tau = used.get("tau", run.config.tau)
     hard = sum(count for gap, count in found["gaps"] if gap >= tau)
     return {"hard": hard, "easy": sum(c for _, c in found["gaps"]) - hard, "undecided": found["undecided"]}
