@@ -66,13 +66,17 @@ def _recorded(run: Run, place: Place, name: str) -> Any:
 
 
 def _keep(run: Run, wanted: settings.Config, log: list[dict[str, Any]]) -> None:
-    lines = [json.dumps(entry) + "\n" for entry in (*run.changes, *log)]
-    files.write_text(run.path / "changes.jsonl", "".join(lines))
+    _log(run.path, [*run.changes, *log])
     settings.write_config(run.path / "config.toml", wanted)
     for entry in log:
         method = entry["setting"] in settings.METHOD
         what = "method: stages to come read it" if method else "execution: it changes no result"
         print(f"Changed: {entry['setting']} {entry['was']!r} → {entry['now']!r} ({what}).")
+
+
+def _log(folder: Path, entries: list[dict[str, Any]]) -> None:
+    if entries:
+        files.write_text(folder / "changes.jsonl", "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
@@ -93,14 +97,14 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
             raise _refusal(run, setting, readers[0], now)
     with files.whole_folder(path) as work:
         settings.write_config(work / "config.toml", run.config)
-        if run.changes:
-            shutil.copyfile(run.path / "changes.jsonl", work / "changes.jsonl")
+        paths = [place.path for place in kept]
+        _log(work, [e | {"kept_by": [path for path in e["kept_by"] if path in paths]} for e in run.changes])
         for place in kept:
             shutil.copytree(run.folder(*place), work / place.path, copy_function=_share, ignore=_hidden)
         for store in STORES:
             if (run.path / store).is_file():
                 copy_store(run.path / store, work / store)
-        noted = {place.path: run.stages.get(place.path, {}) for place in kept}
+        noted = {path: run.stages.get(path, {}) for path in paths}
         parent = {"run": run.name, "after": after, "changes": flat}
         told = {"seed": run.config.seed, **surroundings(), "parent": parent, "stages": noted}
         files.write_text(work / "provenance.json", json.dumps(told, indent=1))

@@ -24,7 +24,8 @@ def fork_command(run: Path, place: Place, change: str = "") -> str:
 
 def ways(run: Path, place: Place, name: str, given: Any) -> str:
     """How to change a method setting that this stage was the first to read."""
-    change = shlex.quote(f"{name}={json.dumps(given) if isinstance(given, bool) else given}")
+    text = "none" if given is None else json.dumps(given) if isinstance(given, bool) else given
+    change = shlex.quote(f"{name}={text}")
     fork = f"to try it beside this run, which keeps all that comes before: {fork_command(run, place, change)}"
     if not may_differ(name):
         return fork

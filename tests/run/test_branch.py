@@ -187,6 +187,25 @@ def test_a_fork_asks_and_trains_nothing_again_and_each_outlives_the_other(finish
     assert again["iterations"] == summary["iterations"]
 
 
+def test_a_fork_forgets_what_stages_kept_that_it_does_not_have(finished: Run) -> None:
+    run = open_run("r", from_here=True, novelty=0.6)
+    assert run.kept_by("novelty") == {"iteration-01/generation"}
+    forked = run.fork("two", "1:discrimination")
+    assert forked.kept_by("novelty") == set()
+    loop.run_all(forked, rote.roles(forked))
+    with pytest.raises(ConfigError, match="novelty = 0.6 was read by generation of iteration 1"):
+        open_run("two", novelty=0.5)
+
+
+def test_a_setting_that_is_taken_away_is_written_as_none(finished: Run) -> None:
+    run = open_run("new", preset="smoke", student={"validation_share": 0.2, "patience": 1})
+    loop.imitate(run, rote.roles(run), 1)
+    with pytest.raises(ConfigError, match=r"student.patience=none`; to let later stages") as refused:
+        open_run("new", student={"patience": None})
+    assert "--from-here student.patience=none`" in str(refused.value)
+    assert settings.parse(["student.patience=none"]) == {"student.patience": None}
+
+
 def test_deleting_a_fork_leaves_the_run_whole(finished: Run) -> None:
     before = {p.relative_to(finished.path): p.read_bytes() for p in finished.path.rglob("*") if p.is_file()}
     shutil.rmtree(finished.fork("two", "1").path)
