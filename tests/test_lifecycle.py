@@ -565,6 +565,7 @@ def test_a_student_killed_in_the_middle_of_its_answers_keeps_those_it_gave(tmp_p
         saved("r"), loop.Roles(ChatClient(saved("r").config.api, saved("r").store, app=played.app), played.student), 0
     )
     assert Killed.given == 8
+    assert not list(saved("r").folder(0, "evaluation").glob(".student-*"))
     played.finish()
 
 

@@ -129,6 +129,8 @@ class Run:
                 plain = {name: given for name, given in result.items() if not isinstance(given, list)}
                 self.note(iteration, stage, seconds=round(time.monotonic() - started, 1), **plain)
                 files.write_text(folder / "done.json", json.dumps(done | {"result": result}, indent=1))
+                for kept in folder.glob(".student-*"):  # answers that were kept in case the stage was cut short
+                    kept.unlink()
         return folder
 
     def _unaltered(self, place: Place, file: str) -> str:
