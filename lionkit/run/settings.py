@@ -46,15 +46,8 @@ METHOD = frozenset(name for names in READS.values() for name in names)
 FIXED = ("mode", "preset")
 """Said when a run begins, and never changed."""
 PARTS = {"api": ApiConfig, "student": StudentConfig}
-NAMES = [
-    name
-    for field in dataclasses.fields(Config)
-    for name in (
-        [f"{field.name}.{inner.name}" for inner in dataclasses.fields(PARTS[field.name])]
-        if field.name in PARTS
-        else [field.name]
-    )
-]
+NAMES = [field.name for field in dataclasses.fields(Config) if field.name not in PARTS]
+NAMES += [f"{part}.{field.name}" for part, kind in PARTS.items() for field in dataclasses.fields(kind)]
 """Every setting by its full name."""
 
 
@@ -93,13 +86,11 @@ def flatten(changes: Mapping[str, Any]) -> dict[str, Any]:
             flat[name] = given
     for name in flat:
         if name not in NAMES:
-            part = name.rpartition(".")[0]
-            if part in PARTS:
-                known = ", ".join(n.partition(".")[2] for n in NAMES if n.startswith(f"{part}."))
-                raise ConfigError(f"{part} has no setting {name.partition('.')[2]}: known are {known}")
             near = [n for n in NAMES if n.endswith(f".{name}")] or difflib.get_close_matches(name, NAMES, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NAMES)}"
-            raise ConfigError(f"{name} is not a setting: {hint}")
+            known = ", ".join(n for n in NAMES if n.startswith(name.rpartition(".")[0]))
+            raise ConfigError(
+                f"{name} is not a setting: {f'did you mean {near[0]}?' if near else f'known are {known}'}"
+            )
     return {name: _plain(name, given) for name, given in flat.items()}
 
 

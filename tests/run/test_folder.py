@@ -283,10 +283,10 @@ def test_a_live_run_says_what_the_environment_names_and_it_does_not_use(
     assert "sk-x" not in said
 
 
-@pytest.mark.parametrize(("part", "name"), [("student", "validation_shar"), ("api", "modle")])
+@pytest.mark.parametrize(("part", "name"), [("student", "validation_share"), ("api", "model")])
 def test_a_misspelt_setting_is_named_with_those_there_are(part: str, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{part} has no setting {name}: known are .*model"):
-        runs.open_run("x", preset="smoke", **{part: {name: 1}})
+    with pytest.raises(ConfigError, match=rf"{part}.{name[:-1]} is not a setting: did you mean {part}.{name}\?"):
+        runs.open_run("x", preset="smoke", **{part: {name[:-1]: 1}})
 
 
 def test_what_is_missing_names_the_notebook_that_makes_it() -> None:
