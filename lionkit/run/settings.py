@@ -86,7 +86,7 @@ def flatten(changes: Mapping[str, Any]) -> dict[str, Any]:
             flat[name] = given
     for name in flat:
         if name not in NAMES:
-            near = [n for n in NAMES if n.endswith(f".{name}")] or difflib.get_close_matches(name, NAMES, 1)
+            near = [n for n in NAMES if n.endswith(f".{name}")] or difflib.get_close_matches(name, NAMES, 1, 0.8)
             known = ", ".join(n for n in NAMES if n.startswith(name.rpartition(".")[0]))
             raise ConfigError(
                 f"{name} is not a setting: {f'did you mean {near[0]}?' if near else f'known are {known}'}"

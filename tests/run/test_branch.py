@@ -248,7 +248,7 @@ def test_a_fork_that_cannot_be_is_one_line_and_leaves_nothing(
     [
         ({"api": "gpt-4o"}, "api = 'gpt-4o': give a dictionary"),
         ({"concurrency": 3}, "concurrency is not a setting: did you mean api.concurrency?"),
-        ({"student": {"batch_size": 3}}, "student.batch_size is not a setting: "),
+        ({"student": {"batch_size": 3}}, "student.batch_size is not a setting: known are .*student.step_rows"),
         ({"mode": "live"}, "open a run of another name"),
         ({"preset": "paper"}, "was begun with preset smoke"),
         ({"tau": "big"}, "tau = 'big': a number"),
