@@ -4,8 +4,6 @@ Every figure pairs both scores of the same items: a verdict with an unscored ord
 no sum. Nothing scored gives NaN, never 0. `harness` is a bridge to the public benchmarks of lm-evaluation-harness.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,13 +5,11 @@ without timings: a saved notebook stays small and the same from run to run. Wher
 printed every `LOG_SECONDS`, so that logs are not flooded. tqdm draws the line.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time
 import uuid
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -32,7 +30,7 @@ class Progress:
         self._started = self._drawn = time.monotonic()
         self._in_place, self._display_id = in_kernel() or sys.stderr.isatty(), ""
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._in_place:
             self._show(self._line())
         return self

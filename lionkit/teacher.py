@@ -4,8 +4,6 @@ The instruction is the whole prompt (`prompts.teacher_messages`), as the paper a
 answers are worth imitating, so every other outcome is kept as what it is, with its reason.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

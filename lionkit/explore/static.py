@@ -4,8 +4,6 @@ Whatever a model wrote is untrusted: control characters and bidi overrides becom
 is cut with a note, and all of it is escaped. Nothing here needs a kernel once it is shown.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from html import escape

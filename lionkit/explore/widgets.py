@@ -5,8 +5,6 @@ in the widget. Not covered: editing, and several verdicts on one instruction (th
 `pools.split_by_gap`).
 """
 
-from __future__ import annotations
-
 import io
 import traceback
 from collections import Counter

@@ -4,8 +4,6 @@
 root, `descendants` forward, over all iterations of a cache pool; `category_table` counts the pool as it grew.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ Undecided pairs have no score to draw; their number stands in the title. Repeate
 area that grows with their count, so 70,000 verdicts take no longer than 700.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the generator proposed, in figures: each takes a table of `generator.lineage` and returns its `Axes`."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps

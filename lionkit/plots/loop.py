@@ -3,8 +3,6 @@
 Each takes a table or a list of numbers and returns the `Axes` it drew on.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Sequence
 from io import BytesIO

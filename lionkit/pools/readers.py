@@ -6,8 +6,6 @@ a row decide what it is, not the file's name. Every problem is a DataError that 
 covered: conversations (only the first turn is taken).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

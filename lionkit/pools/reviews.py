@@ -7,8 +7,6 @@ counts where the text cannot be read. Failure marks such as -1 are unscored, nev
 single-answer grades and pairwise letters.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path

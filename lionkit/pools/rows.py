@@ -5,8 +5,6 @@ or a hub data set by its `owner/name` (needs a network). Every problem is a Data
 file, the line.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

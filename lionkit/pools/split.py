@@ -1,7 +1,5 @@
 """Pools split, grown and freed of duplicates: pure functions on lists of records."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A pool and its verdicts as tables with a row an instruction, which plots, explorers and notebooks show."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 

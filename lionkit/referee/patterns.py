@@ -5,8 +5,6 @@ The words they are made of, in about twenty languages, are in `words.toml`. Ever
 before that. All repeats are bounded, so that time stays linear in the length of a reply.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from importlib.resources import files

@@ -8,8 +8,6 @@ of a reply over 2 x `WINDOW` characters (JSON and thinking aside) only both ends
 given only in prose, are not read.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

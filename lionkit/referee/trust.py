@@ -8,8 +8,6 @@ only. A correlation of gap and length is no proof of bias: longer answers may be
 measured.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

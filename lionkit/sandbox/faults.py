@@ -4,8 +4,6 @@ Drawn from the request and its attempt number, so that the same requests meet th
 they arrive: a notebook that shows robustness shows the same thing each time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random
