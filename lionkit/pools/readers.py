@@ -63,6 +63,8 @@ def set_aside_unanswered(instructions: Sequence[Instruction]) -> tuple[list[Inst
 
 def _instructions(row: Any) -> Iterator[Instruction]:
     """The instruction of one row, or one for each of its instances (self-instruct). ValueError says what is wrong."""
+    if isinstance(row, ValueError):
+        raise row
     if isinstance(row, str):
         row = {"instruction": row}
     if not isinstance(row, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -271,12 +270,6 @@ def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
             read_instructions(path)
     assert asked == ["owner/name", "owner/missing"]
     assert len(read_instructions("teknium/OpenHermes-2.5")) == 2
-
-
-def test_without_datasets_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match="pip install datasets"):
-        read_instructions("owner/name")
 
 
 def test_seventy_thousand_rows_take_under_two_seconds(tmp_path: Path) -> None:
