@@ -5,7 +5,6 @@ no sum. Nothing scored gives NaN, never 0. `harness` is a bridge to the public b
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +15,7 @@ from lionkit.errors import LionkitError, first_line
 from lionkit.records import Response, Verdict
 
 
-@dataclass(frozen=True)
-class RelativeScore:
+class RelativeScore(NamedTuple):
     """Totals over the pairs scored for both roles; scores of two orders count as their mean, in [1, 10]."""
 
     student_total: float
@@ -59,8 +57,7 @@ def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
     return WinTieLose(*(int(c) for c in counts))
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(NamedTuple):
     """How much better the second of two students is, on the instructions scored for both."""
 
     difference: float

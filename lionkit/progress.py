@@ -48,11 +48,8 @@ class Progress:
             self._show(self._line() + "\n")
 
     def _line(self) -> str:
-        words = {
-            "prefix": self.label,
-            "unit": self.unit,
-            "postfix": " · ".join(f"{k} {v}" for k, v in self.notes.items()),
-        }
+        notes = " · ".join(f"{k} {v}" for k, v in self.notes.items())
+        words = {"prefix": self.label, "unit": self.unit, "postfix": notes}
         columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
         return tqdm.format_meter(self.done, self.total, time.monotonic() - self._started, columns, **words, **_STYLE)
 

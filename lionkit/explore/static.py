@@ -5,10 +5,10 @@ is cut with a note, and all of it is escaped. Nothing here needs a kernel once i
 """
 
 import re
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,7 @@ _SHEET = Template(files(__package__).joinpath("style.css").read_text(encoding="u
 STYLE = f"<style>\n{_SHEET.substitute(hard=HARD, easy=EASY)}</style>"
 
 
-@dataclass(frozen=True, repr=False)
-class Static:
+class Static(NamedTuple):
     """HTML for notebooks and saved pages, and the same as plain text."""
 
     html: str

@@ -11,22 +11,19 @@ given only in prose, are not read.
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lionkit.referee.patterns import CLEAN, PATTERN
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Two scores in [1, 10], by seat: `first` is the score of the answer shown first."""
 
     first: float
     second: float
 
 
-@dataclass(frozen=True)
-class Unscored:
+class Unscored(NamedTuple):
     """A reply without two usable scores, and why."""
 
     reason: str

@@ -8,8 +8,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
@@ -17,8 +16,7 @@ TRANSIENT = ("429", "429-wait", "500", "drop", "malformed", "null", "slow")
 """Faults a client can mend by asking again (`slow`: by waiting)."""
 
 
-@dataclass(frozen=True)
-class Faults:
+class Faults(NamedTuple):
     """Which faults, how often."""
 
     rate: float = 0.0
