@@ -25,7 +25,7 @@ class RelativeScore(NamedTuple):
 
     @property
     def score(self) -> float:
-        """Student's total over the teacher's; NaN when nothing was scored, or all of it 0."""
+        """Student's total over the teacher's; NaN when nothing was scored."""
         return self.student_total / self.teacher_total if self.teacher_total else float("nan")
 
     def __str__(self) -> str:
@@ -53,8 +53,7 @@ def relative_score(verdicts: Iterable[Verdict]) -> RelativeScore:
 def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
     """Counts of pairs in which the student's mean score is above, equal to, or below the teacher's."""
     gaps = np.array([v.gap for v in verdicts], dtype=float)
-    counts = (np.sum(gaps < 0), np.sum(gaps == 0), np.sum(gaps > 0), np.sum(np.isnan(gaps)))
-    return WinTieLose(*(int(c) for c in counts))
+    return WinTieLose(*(int(which.sum()) for which in (gaps < 0, gaps == 0, gaps > 0, np.isnan(gaps))))
 
 
 class PairedDifference(NamedTuple):
@@ -97,8 +96,8 @@ def _bootstrap(scores: np.ndarray, draws: int, seed: int) -> tuple[float, float,
 
     `scores`: a row an instruction, columns student's and teacher's score, for one or for two students.
     """
-    if not len(scores) or not scores[:, 1::2].any(axis=0).all():
-        return float("nan"), float("nan"), float("nan")
+    if not len(scores):
+        return np.nan, np.nan, np.nan
     rng = np.random.default_rng(seed)
     redrawn = (scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws))
     totals = np.array([scores.sum(axis=0), *redrawn])

@@ -130,8 +130,8 @@ def pool_browser(
 
     Of each list one page at a time is sent to the browser. A record without counterpart is shown as missing.
     """
-    pool: Any = [[*records] for records in (instructions, teacher, student, verdicts)]
-    table = pool_table(*pool, tau=tau)
+    pool: Any = (*([*records] for records in (instructions, teacher, student, verdicts)), tau)
+    table = pool_table(*pool)
     search = w.Text(description="Search instructions and responses, then Enter", continuous_update=False)
     sort = w.Dropdown(options=list(SORTS), description="Sort by")
     order = w.Dropdown(options=[("high to low", True), ("low to high", False)], description="Order")
@@ -144,7 +144,7 @@ def pool_browser(
         for label, other in lists.items():
             if label != chosen:
                 other.select.index = None
-        detail.value = f"<div aria-live='polite'>{static.show_instruction(id, *pool, tau=tau).html}</div>"
+        detail.value = f"<div aria-live='polite'>{static.show_instruction(id, *pool).html}</div>"
 
     def refresh() -> None:
         equal = {name: box.value[0] for name, box in filters.items() if box.value}
