@@ -219,10 +219,8 @@ def _row(place: int, row: Any) -> str:
 def _filter(name: str, values: pd.Series) -> w.Dropdown:
     counted = sorted(Counter(values).items())
     options = [(f"{static.one_line(str(value), 40) or 'none'} ({n:,})", (value,)) for value, n in counted]
-    display = "flex" if len(options) > 1 else "none"  # nothing to choose from
-    return w.Dropdown(
-        options=[(f"any {name}", ()), *options], description=name.capitalize(), layout={"display": display}
-    )
+    layout = {"display": "flex" if len(options) > 1 else "none"}  # of one value there is nothing to choose
+    return w.Dropdown(options=[(f"any {name}", ()), *options], description=name.capitalize(), layout=layout)
 
 
 def guarded(message: w.HTML, act: Callable[[], None]) -> Callable[[Any], None]:

@@ -93,14 +93,15 @@ def _json(path: str | Path, text: str) -> Iterator[Row]:
 
 def _csv(path: str | Path, text: str, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)
-    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        table.fieldnames  # noqa: B018  reads the heading, so that the first row's line is known
+        heading = next(table, [])
         line = table.line_num + 1
-        for row in table:
-            if None in row or None in row.values():
-                raise DataError(path, line, f"has not the {len(table.fieldnames or ())} cells of the heading")
-            yield line, row
+        for cells in table:
+            if cells and len(cells) != len(heading):
+                raise DataError(path, line, f"has not the {len(heading)} cells of the heading")
+            if cells:
+                yield line, dict(zip(heading, cells))
             line = table.line_num + 1
     except csv.Error as error:
         raise DataError(path, table.line_num, f"not readable as CSV: {error}") from None
