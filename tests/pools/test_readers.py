@@ -119,6 +119,7 @@ def test_missing_cells_are_errors_with_their_line(tmp_path: Path) -> None:
     assert problem(tmp_path, '{"instruction": "a"}\n{"instruction": "b", "output": null}').line == 2
     assert problem(tmp_path, 'instruction,output\n"a\nb",c\nd\n', "a.csv").line == 4
     assert problem(tmp_path, "instruction,output\na,b,c\n", "a.csv").line == 2
+    assert problem(tmp_path, '{"instruction": "a"}\n{"instruction": "b",\n{"instruction": "c"}').line == 2
 
 
 @pytest.mark.parametrize(
