@@ -122,8 +122,10 @@ def _text(key: str, value: Any) -> str:
 
 def _whole(key: str, text: str) -> str:
     """The text where it can be encoded; a cut emoji ("\\ud83d" in JSON) cannot, and no tokenizer or table takes it."""
-    if re.search("[\ud800-\udfff]", text):
-        raise ValueError(f"{key} holds half a character (a lone surrogate): mend or remove it")
+    try:
+        text.encode()  # three times as fast as looking for one
+    except UnicodeEncodeError:
+        raise ValueError(f"{key} holds half a character (a lone surrogate): mend or remove it") from None
     return text
 
 

@@ -78,10 +78,9 @@ def _json(path: str | Path, text: str) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:  # ValueError alone: a whole number of over 4,300 digits
             deep = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             value = ValueError(f"not readable as JSON: {getattr(error, 'msg', deep)}")
-            broken = line + text[at : getattr(error, "pos", at)].rstrip().count("\n")
             if array:
-                raise DataError(path, broken, str(value)) from None
-            yield broken, value
+                raise DataError(path, line + text.count("\n", at, getattr(error, "pos", at)), str(value)) from None
+            yield line, value
             end = found.start() if (found := next_object.search(text, at)) else len(text)
         else:
             yield line, value
