@@ -4,10 +4,7 @@ Every figure pairs both scores of the same items: a verdict with an unscored ord
 no sum. Nothing scored gives NaN, never 0. `harness` is a bridge to the public benchmarks of lm-evaluation-harness.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +15,7 @@ from lionkit.errors import LionkitError, first_line
 from lionkit.records import Response, Verdict
 
 
-@dataclass(frozen=True)
-class RelativeScore:
+class RelativeScore(NamedTuple):
     """Totals over the pairs scored for both roles; scores of two orders count as their mean, in [1, 10]."""
 
     student_total: float
@@ -29,7 +25,7 @@ class RelativeScore:
 
     @property
     def score(self) -> float:
-        """Student's total over the teacher's; NaN when nothing was scored, or all of it 0."""
+        """Student's total over the teacher's; NaN when nothing was scored."""
         return self.student_total / self.teacher_total if self.teacher_total else float("nan")
 
     def __str__(self) -> str:
@@ -57,12 +53,10 @@ def relative_score(verdicts: Iterable[Verdict]) -> RelativeScore:
 def win_tie_lose(verdicts: Iterable[Verdict]) -> WinTieLose:
     """Counts of pairs in which the student's mean score is above, equal to, or below the teacher's."""
     gaps = np.array([v.gap for v in verdicts], dtype=float)
-    counts = (np.sum(gaps < 0), np.sum(gaps == 0), np.sum(gaps > 0), np.sum(np.isnan(gaps)))
-    return WinTieLose(*(int(c) for c in counts))
+    return WinTieLose(*(int(which.sum()) for which in (gaps < 0, gaps == 0, gaps > 0, np.isnan(gaps))))
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(NamedTuple):
     """How much better the second of two students is, on the instructions scored for both."""
 
     difference: float
@@ -102,8 +96,8 @@ def _bootstrap(scores: np.ndarray, draws: int, seed: int) -> tuple[float, float,
 
     `scores`: a row an instruction, columns student's and teacher's score, for one or for two students.
     """
-    if not len(scores) or not scores[:, 1::2].any(axis=0).all():
-        return float("nan"), float("nan"), float("nan")
+    if not len(scores):
+        return np.nan, np.nan, np.nan
     rng = np.random.default_rng(seed)
     redrawn = (scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws))
     totals = np.array([scores.sum(axis=0), *redrawn])

@@ -5,8 +5,6 @@ HTML page go to `<run>/notebooks/`. Progress lines and printed text of the runni
 come. `clean` makes a copy fit to be committed: no timings, no warnings, no ids of this run.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -17,8 +17,6 @@ Memory: 0.5 kB a text of 12 words at 50,000 texts and 0.3 kB at 200,000, since r
 tests/bench/novelty.py), and the text itself where nothing else holds it.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from array import array
 from bisect import bisect_right
@@ -80,25 +78,6 @@ def _f1(common: Any, m: int, n: Any) -> Any:
     return 2 * precision * recall / np.where(common, precision + recall, 1)
 
 
-class _Growing:
-    """A numpy array that grows at its end; `view` is the filled part."""
-
-    def __init__(self, dtype: type) -> None:
-        self._store: np.ndarray = np.zeros(1024, dtype)
-        self.size = 0
-
-    def extend(self, values: list[int]) -> None:
-        end = self.size + len(values)
-        if end > len(self._store):
-            self._store = np.concatenate([self._store, np.zeros(max(end, len(self._store) // 2), self._store.dtype)])
-        self._store[self.size : end] = values
-        self.size = end
-
-    @property
-    def view(self) -> np.ndarray:
-        return self._store[: self.size]
-
-
 class _Query(NamedTuple):
     length: int
     """Tokens, with those that the pool does not know."""
@@ -120,8 +99,7 @@ class NoveltyIndex:
         self._texts: list[str] = []
         self._ids: dict[str, int] = {}
         self._postings: dict[int, dict[str, array[int]]] = {}  # by length group and token: the texts that hold it
-        self._words, self._ends = _Growing(np.int32), _Growing(np.int64)  # all texts' words in order; where each ends
-        self._lengths, self._shared = _Growing(np.int32), _Growing(np.int32)  # tokens; scratch, 0 between queries
+        self._words, self._ends = array("i"), array("q", [0])  # all texts' words in order; where each text ends
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -135,9 +113,7 @@ class NoveltyIndex:
                 postings.setdefault(key, array("i")).append(len(self._texts))
         self._texts.append(text)
         self._words.extend([self._ids.setdefault(word, len(self._ids)) for word in words])
-        self._ends.extend([self._words.size])
-        self._lengths.extend([len(words)])
-        self._shared.extend([0])
+        self._ends.append(len(self._words))
 
     def nearest(self, text: str) -> tuple[float, str | None]:
         """(highest F1 in [0, 1], a text that has it); (0.0, None) where no text shares a token."""
@@ -195,19 +171,16 @@ class NoveltyIndex:
             rest = max(0, needed - 1 - _SPARE)
             rests += [rest] * (len(lists) - len(rests))
             least = min(least, needed - rest)
-        every, shared = np.frombuffer(b"".join(lists), np.int32).astype(np.intp), self._shared.view
-        try:
-            np.add.at(shared, every, np.int32(1))
-            counts = shared.take(every)
-        finally:  # an interrupted query must not spoil the next
-            shared[every] = 0
+        every, shared = np.frombuffer(b"".join(lists), np.int32).astype(np.intp), np.zeros(len(self), np.int32)
+        np.add.at(shared, every, np.int32(1))
+        counts = shared.take(every)
         top = counts.max(initial=0)
         if not top or (top < least and not few):
             return np.empty(0, np.intp), np.empty(0)
         chosen = np.flatnonzero(counts >= min(least, top))  # the bulk goes before anything is worked out
         numbers, ends = every[chosen], np.cumsum([len(one) for one in lists])
         most = counts[chosen] + np.array(rests)[np.searchsorted(ends, chosen, "right")]
-        lengths = self._lengths.view[numbers]
+        lengths = self._ends_and_lengths(numbers)[1]
         bounds = 2 * np.minimum(most, lengths) / (m + lengths)
         close = np.flatnonzero(bounds > floor - _ROUNDING)
         if len(close) < few:
@@ -215,12 +188,22 @@ class NoveltyIndex:
         found = dict(zip(numbers[close].tolist(), bounds[close].tolist()))  # a text stands in several lists
         return np.fromiter(found, np.intp), np.fromiter(found.values(), float)
 
+    def _ends_and_lengths(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the words of each text end in `_words`, and how many there are.
+
+        No view of an array is kept in a name: an array that has one cannot grow, after an interrupt neither.
+        """
+        ends = np.frombuffer(self._ends, np.int64)[numbers + 1]
+        return ends, ends - np.frombuffer(self._ends, np.int64)[numbers]
+
     def _scores(self, query: _Query, numbers: np.ndarray) -> np.ndarray:
         """F1 of the query with each text."""
-        lengths, ends = self._lengths.view[numbers], self._ends.view[numbers]
-        stops = np.cumsum(lengths, dtype=np.int64)
+        ends, lengths = self._ends_and_lengths(numbers)
+        stops = np.cumsum(lengths)
         places = np.arange(stops[-1]) + np.repeat(ends - stops, lengths)
-        joined = query.labels[self._words.view[places]].tobytes().decode("utf-32-le", "surrogatepass")
+        joined = (
+            query.labels[np.frombuffer(self._words, np.int32)[places]].tobytes().decode("utf-32-le", "surrogatepass")
+        )
         texts = [joined[stop - n : stop] for stop, n in zip(stops.tolist(), lengths.tolist())]
         common = cdist([query.characters], texts, scorer=LCSseq.similarity, dtype=np.int32)[0]
         return _f1(common, query.length, lengths)

@@ -5,13 +5,11 @@ without timings: a saved notebook stays small and the same from run to run. Wher
 printed every `LOG_SECONDS`, so that logs are not flooded. tqdm draws the line.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time
 import uuid
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -32,7 +30,7 @@ class Progress:
         self._started = self._drawn = time.monotonic()
         self._in_place, self._display_id = in_kernel() or sys.stderr.isatty(), ""
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._in_place:
             self._show(self._line())
         return self
@@ -50,11 +48,8 @@ class Progress:
             self._show(self._line() + "\n")
 
     def _line(self) -> str:
-        words = {
-            "prefix": self.label,
-            "unit": self.unit,
-            "postfix": " · ".join(f"{k} {v}" for k, v in self.notes.items()),
-        }
+        notes = " · ".join(f"{k} {v}" for k, v in self.notes.items())
+        words = {"prefix": self.label, "unit": self.unit, "postfix": notes}
         columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
         return tqdm.format_meter(self.done, self.total, time.monotonic() - self._started, columns, **words, **_STYLE)
 

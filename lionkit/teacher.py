@@ -4,11 +4,9 @@ The instruction is the whole prompt (`prompts.teacher_messages`), as the paper a
 answers are worth imitating, so every other outcome is kept as what it is, with its reason.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lionkit import prompts
 from lionkit.client import ChatClient, ChatRequest, Completion
@@ -46,8 +44,7 @@ def _response(instruction_id: str, reply: Completion, max_tokens: int) -> Respon
     return Response(instruction_id, reply.text, status, reason, reply.model, reply.call_id, missing)
 
 
-@dataclass(frozen=True)
-class Useless:
+class Useless(NamedTuple):
     """Counts of whole answers that teach nothing, and of all whole answers."""
 
     answers: int

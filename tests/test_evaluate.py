@@ -58,12 +58,6 @@ def test_nothing_scored_is_nan_not_zero() -> None:
         assert all(math.isnan(x) for x in relative_interval(verdicts))
 
 
-def test_nothing_but_zeros_is_nan() -> None:
-    zeros = [verdict("a", (0, 0), (0, 0))]
-    assert math.isnan(relative_score(zeros).score)
-    assert all(math.isnan(x) for x in relative_interval(zeros))
-
-
 def test_win_tie_lose_from_the_students_side() -> None:
     assert win_tie_lose(FOUR) == WinTieLose(win=1, tie=1, lose=1, undecided=1)
     assert win_tie_lose([]) == WinTieLose(0, 0, 0, 0)
@@ -134,7 +128,6 @@ def test_nothing_in_both_is_nan_and_counts_none() -> None:
         found = paired_difference(first, second)
         assert found.n == 0
         assert all(math.isnan(x) for x in (found.difference, found.low, found.high))
-    assert math.isnan(paired_difference([verdict("a", (0, 0))], FOUR).difference)
 
 
 def test_categories_in_order_with_all_last() -> None:

@@ -4,10 +4,7 @@ Whatever a model wrote is untrusted: control characters and bidi overrides becom
 is cut with a note, and all of it is escaped. Nothing here needs a kernel once it is shown.
 """
 
-from __future__ import annotations
-
 import re
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -19,7 +16,7 @@ import pandas as pd
 from lionkit.errors import LionkitError
 from lionkit.plots.discrimination import EASY, HARD
 from lionkit.pools.tables import Pool, Responses, Verdicts, pool_table
-from lionkit.records import Instruction, Judgement, Response, Verdict
+from lionkit.records import Judgement, Verdict
 
 LIMIT = 20_000
 """Characters shown of one text."""
@@ -31,8 +28,7 @@ _SHEET = Template(files(__package__).joinpath("style.css").read_text(encoding="u
 STYLE = f"<style>\n{_SHEET.substitute(hard=HARD, easy=EASY)}</style>"
 
 
-@dataclass(frozen=True, repr=False)
-class Static:
+class Static(NamedTuple):
     """HTML for notebooks and saved pages, and the same as plain text."""
 
     html: str
@@ -49,7 +45,7 @@ def static_pool(
     instructions: Pool, teacher: Responses, student: Responses, verdicts: Verdicts, tau: float = 1.0, rows: int = 5
 ) -> Static:
     """The `rows` hardest and the `rows` easiest instructions as a table that a saved page can show."""
-    table = Records.of(instructions, teacher, student, verdicts, tau).table
+    table = pool_table(instructions, teacher, student, verdicts, tau)
     counts = ", ".join(f"{n} {label}" for label, n in count_labels(table["gap"].to_numpy(), tau).items())
     title = f"Hardest and easiest of {len(table)} instructions at τ = {tau:g}: {counts}"
     hard, easy = (table[table["label"] == label].sort_values("gap", kind="stable") for label in ("hard", "easy"))
@@ -68,42 +64,13 @@ def static_pool(
 def show_instruction(
     id: str, instructions: Pool, teacher: Responses, student: Responses, verdicts: Verdicts, tau: float = 1.0
 ) -> Static:
-    """One instruction in full: both responses, both referee replies with their scores, label and lineage."""
-    records = Records.of(instructions, teacher, student, verdicts, tau)
-    if id not in records.instructions:
+    """One instruction in full, every text made inert: responses, referee replies with scores, label and lineage."""
+    items = {item.id: item for item in instructions}
+    if id not in items:
         raise LionkitError(f"no instruction has the id {id!r}: take one from the `id` column of pools.pool_table")
-    return describe(records, id)
-
-
-class Records(NamedTuple):
-    """A pool's records by instruction id, and all of them as a table."""
-
-    instructions: dict[str, Instruction]
-    teacher: dict[str, Response]
-    student: dict[str, Response]
-    verdicts: dict[str, Verdict]
-    tau: float
-    table: pd.DataFrame
-
-    @classmethod
-    def of(cls, items: Pool, teacher: Responses, student: Responses, verdicts: Verdicts, tau: float) -> Records:
-        answers = [{r.instruction_id: r for r in responses} for responses in (teacher, student)]
-        by_id = {v.instruction_id: v for v in verdicts}
-        table = pool_table(items, answers[0].values(), answers[1].values(), by_id.values(), tau)
-        return cls({i.id: i for i in items}, answers[0], answers[1], by_id, tau, table)
-
-
-def count_labels(gaps: np.ndarray, tau: float) -> dict[str, int]:
-    """Instructions by label; a gap of NaN is undecided."""
-    hard, easy = int((gaps >= tau).sum()), int((gaps < tau).sum())
-    return {"hard": hard, "easy": easy, "undecided": len(gaps) - hard - easy}
-
-
-def describe(records: Records, id: str) -> Static:
-    """All that is known of one instruction, with every text made inert."""
-    item, verdict, tau = records.instructions[id], records.verdicts.get(id), records.tau
+    item, parent = items[id], items.get(items[id].parent)
+    verdict = {v.instruction_id: v for v in verdicts}.get(id)
     label = verdict.label(tau) if verdict else "undecided"
-    parent = records.instructions.get(item.parent)
     facts = [
         f"gap {number(verdict.gap, '+')} at τ = {tau:g}" if verdict else "not judged",
         verdict.reason if verdict else "",
@@ -114,7 +81,7 @@ def describe(records: Records, id: str) -> Static:
     ]
     about = one_line(" · ".join(fact for fact in facts if fact), 600)
     rows = [[("Instruction", item.instruction)], [("Input", item.input)] if item.input else []]
-    rows.append([_answer(role, getattr(records, role).get(id), verdict) for role in ("teacher", "student")])
+    rows.append([_answer(id, "teacher", teacher, verdict), _answer(id, "student", student, verdict)])
     rows.append([_reply(n, judgement) for n, judgement in enumerate(verdict.judgements if verdict else ())])
     html = f"<div class='card {label}'><b>{SYMBOLS[label]} {label}</b><br><small>{escape(about)}</small></div>"
     for row in rows:
@@ -124,9 +91,16 @@ def describe(records: Records, id: str) -> Static:
     return Static(html, "\n\n".join([f"{SYMBOLS[label]} {label} · {about}", *texts]))
 
 
-def _answer(role: str, response: Response | None, verdict: Verdict | None) -> tuple[str, str]:
+def count_labels(gaps: np.ndarray, tau: float) -> dict[str, int]:
+    """Instructions by label; a gap of NaN is undecided."""
+    hard, easy = int((gaps >= tau).sum()), int((gaps < tau).sum())
+    return {"hard": hard, "easy": easy, "undecided": len(gaps) - hard - easy}
+
+
+def _answer(id: str, role: str, responses: Responses, verdict: Verdict | None) -> tuple[str, str]:
     score = f" · score {number(getattr(verdict, f'{role}_score'))}" if verdict else ""
     title = f"{role.capitalize()}'s response{score}"
+    response = {r.instruction_id: r for r in responses}.get(id)
     if response is None:
         return f"{title} · missing", ""
     failed = f" · {response.status}: {one_line(response.reason, 300)}" if response.status != "ok" else ""

@@ -5,8 +5,6 @@ in the widget. Not covered: editing, and several verdicts on one instruction (th
 `pools.split_by_gap`).
 """
 
-from __future__ import annotations
-
 import io
 import traceback
 from collections import Counter
@@ -132,8 +130,8 @@ def pool_browser(
 
     Of each list one page at a time is sent to the browser. A record without counterpart is shown as missing.
     """
-    records = static.Records.of(instructions, teacher, student, verdicts, tau)
-    table = records.table
+    pool: Any = (*([*records] for records in (instructions, teacher, student, verdicts)), tau)
+    table = pool_table(*pool)
     search = w.Text(description="Search instructions and responses, then Enter", continuous_update=False)
     sort = w.Dropdown(options=list(SORTS), description="Sort by")
     order = w.Dropdown(options=[("high to low", True), ("low to high", False)], description="Order")
@@ -146,7 +144,7 @@ def pool_browser(
         for label, other in lists.items():
             if label != chosen:
                 other.select.index = None
-        detail.value = f"<div aria-live='polite'>{static.describe(records, id).html}</div>"
+        detail.value = f"<div aria-live='polite'>{static.show_instruction(id, *pool).html}</div>"
 
     def refresh() -> None:
         equal = {name: box.value[0] for name, box in filters.items() if box.value}
@@ -221,10 +219,8 @@ def _row(place: int, row: Any) -> str:
 def _filter(name: str, values: pd.Series) -> w.Dropdown:
     counted = sorted(Counter(values).items())
     options = [(f"{static.one_line(str(value), 40) or 'none'} ({n:,})", (value,)) for value, n in counted]
-    display = "flex" if len(options) > 1 else "none"  # nothing to choose from
-    return w.Dropdown(
-        options=[(f"any {name}", ()), *options], description=name.capitalize(), layout={"display": display}
-    )
+    layout = {"display": "flex" if len(options) > 1 else "none"}  # of one value there is nothing to choose
+    return w.Dropdown(options=[(f"any {name}", ()), *options], description=name.capitalize(), layout=layout)
 
 
 def guarded(message: w.HTML, act: Callable[[], None]) -> Callable[[Any], None]:

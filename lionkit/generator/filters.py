@@ -6,8 +6,6 @@ pool, which novelty compares with. A rule that is unsure lets the text pass: the
 dropped here is never seen again. Patterns (in `phrases.toml`) are English, refusals also in the larger languages.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Callable

@@ -4,8 +4,6 @@
 root, `descendants` forward, over all iterations of a cache pool; `category_table` counts the pool as it grew.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -47,9 +45,8 @@ def descendants(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
     _find(id, {item.id: item for item in pool})
     found: list[tuple[int, Instruction]] = []
     generation, parents, seen = 0, {id}, {id}
-    while parents:
+    while children := [item for item in pool if item.parent in parents and item.id not in seen]:
         generation += 1
-        children = [item for item in pool if item.parent in parents and item.id not in seen]
         found += [(generation, child) for child in children]
         parents = {child.id for child in children}
         seen |= parents

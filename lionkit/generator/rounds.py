@@ -6,13 +6,13 @@ Seeds are asked in rounds, each seed once before any is asked again, until both 
 client's store, so asking again is free. Same inputs and replies give the same result, in whatever order the seeds come.
 """
 
-from __future__ import annotations
-
 import math
 import random
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -28,6 +28,9 @@ PROBE = 64
 """Most calls of the first round for one kind; and rejected candidates in a row after which a kind is given up."""
 ATTEMPTS = 6
 """Most calls for each wanted instruction."""
+_STOPS = tomllib.loads((files(__package__) / "stops.toml").read_text(encoding="utf-8"))
+_REMEDIES: dict[str, tuple[str, str]] = _STOPS["remedies"]
+"""By the rule that rejected most candidates: what to do, and the setting that does it."""
 
 
 class Generation(NamedTuple):
@@ -43,14 +46,6 @@ class GenerationStopped(StageStopped):
     def __init__(self, message: str, generation: Generation, cause: str = "", *, setting: str = "") -> None:
         super().__init__(message, cause, setting=setting)
         self.generation = generation
-
-
-class _Turn(NamedTuple):
-    """One call to make: from which seed, and how often that seed was asked before."""
-
-    side: _Side
-    seed: Instruction
-    attempt: int
 
 
 @dataclass
@@ -69,7 +64,7 @@ class _Side:
     def missing(self) -> int:
         return self.size - len(self.made)
 
-    def next_turns(self) -> list[_Turn]:
+    def next_turns(self) -> "list[_Turn]":
         """The calls of the next round, seeds asked least first; none where the count is met or cannot be met.
 
         The round is as long as it must be if the same share of candidates is accepted as so far. A seed is asked
@@ -82,7 +77,7 @@ class _Side:
         count = min(math.ceil(self.missing / accepted), ATTEMPTS * self.size - calls)
         most = 2 * math.ceil(self.size / max(1, len(self.seeds)))
         order = sorted(self.seeds, key=lambda seed: self.calls[seed.id])
-        turns = (_Turn(self, s, self.calls[s.id] + n) for n in range(most) for s in order if children[s.id] + n < most)
+        turns = ((self, s, self.calls[s.id] + n) for n in range(most) for s in order if children[s.id] + n < most)
         return list(islice(turns, count if calls else min(count, PROBE)))
 
     def take(self, candidate: Candidate, seed: Instruction) -> None:
@@ -100,6 +95,10 @@ class _Side:
         worst = ", ".join(f"{rule} {n}" for rule, n in self.rules.most_common(3))
         made = f"{len(self.made)} of {self.size} {self.kind} from {self.calls.total()} calls"
         return f"{made} (rejected: {worst})" if worst else made
+
+
+_Turn = tuple[_Side, Instruction, int]
+"""One call to make: for which side, from which seed, and how often that seed was asked before."""
 
 
 def generate(
@@ -136,16 +135,16 @@ def generate(
         index.add(item.text)
     candidates: list[Candidate] = []
     while turns := _next_round(sides, candidates, short):
-        slots = [f"{iteration}.{turn.attempt}" + (f".{draw}" if draw else "") for turn in turns]
-        messages = [generator_messages(turn.seed.text, turn.side.kind) for turn in turns]
+        slots = [f"{iteration}.{attempt}" + (f".{draw}" if draw else "") for _, _, attempt in turns]
+        messages = [generator_messages(parent.text, side.kind) for side, parent, _ in turns]
         requests = [ChatRequest(m, model, temperature, max_tokens, slot) for m, slot in zip(messages, slots)]
         label = "generator (" + ", ".join(f"{len(side.made)}/{side.size} {side.kind}" for side in sides) + ")"
         completions = client.map(requests, progress=label, batch=False)
-        for turn, completion in zip(turns, completions, strict=True):
+        for (side, parent, attempt), completion in zip(turns, completions, strict=True):
             if completion.cause != "outage":
-                candidate = replace(_judge(completion, turn, index, known), iteration=iteration, attempt=turn.attempt)
-                candidates.append(candidate)
-                turn.side.take(candidate, turn.seed)
+                judged = _judge(completion, side, parent, index, known)
+                candidates.append(replace(judged, iteration=iteration, attempt=attempt))
+                side.take(candidates[-1], parent)
         if lost := [c for c in completions if c.cause == "outage"]:
             problem = f"the endpoint left {len(lost)} of {len(turns)} calls to the generator unanswered"
             problem += f" ({lost[0].error}): run it again to ask only these"
@@ -167,12 +166,11 @@ def _next_round(sides: list[_Side], candidates: list[Candidate], short: bool) ->
     return [turn for turns in rounds for turn in turns]
 
 
-def _judge(completion: Completion, turn: _Turn, index: NoveltyIndex, known: set[str]) -> Candidate:
+def _judge(completion: Completion, side: _Side, seed: Instruction, index: NoveltyIndex, known: set[str]) -> Candidate:
     """The candidate that one reply makes, with the first rule it breaks: the call's, the text's, the pool's.
 
     `known` are the texts of the index: the same text again is a duplicate at every threshold.
     """
-    side, seed, _ = turn
     text, raw = unwrap(completion.text or ""), completion.text or ""
     candidate = Candidate(text, side.kind, seed.id, "rejected", raw=raw, call_id=completion.call_id)
     if completion.status != "ok":
@@ -193,28 +191,10 @@ def _judge(completion: Completion, turn: _Turn, index: NoveltyIndex, known: set[
 def _why(stuck: _Side, sides: list[_Side]) -> tuple[str, str]:
     """What was made, from how much, what stood in the way and what to do; and the setting to change."""
     if not any(side.seeds for side in sides):
-        return _UNDECIDED, ""
+        return _STOPS["undecided"], ""
     if not stuck.seeds:
-        return _NO_SEEDS[stuck.kind], "tau"
-    worst = max(stuck.rules, key=stuck.rules.__getitem__, default="")
-    remedy, setting = _REMEDIES.get(worst, _OTHERWISE)
+        return _STOPS["no_seeds"][stuck.kind], "tau"
+    worst = max(stuck.rules, key=stuck.rules.__getitem__, default="otherwise")
+    remedy, setting = _REMEDIES.get(worst, _REMEDIES["otherwise"])
     short = ", or set short_generation = true to go on with what there is" if all(side.made for side in sides) else ""
     return f"generation stopped: {'; '.join(map(str, sides))}: {remedy}{short}", setting.format(kind=stuck.kind)
-
-
-_UNDECIDED = "no instruction to start from: none was judged hard or easy; see the reasons (pools.verdict_table)"
-_NO_SEEDS = {
-    "hard": "no hard instruction to start from: the student is within tau of the teacher on all that was judged; "
-    "end here, lower tau, or add harder seeds",
-    "easy": "no easy instruction to start from: the student is behind by tau on all that was judged; "
-    "train longer, raise tau, or add easier seeds",
-}
-_REMEDIES = {
-    "not novel": ("lower hard_size and easy_size, add seeds, or raise novelty", "{kind}_size"),
-    "duplicate": ("raise generator_temperature, lower hard_size and easy_size, or add seeds", "generator_temperature"),
-    "same as seed": ("raise generator_temperature, or use a stronger generator", "generator_temperature"),
-    "cut": ("raise generator_max_tokens", "generator_max_tokens"),
-}
-"""By the rule that rejected most candidates: what to do, and the setting that does it."""
-_READ = "read the candidates' raw replies and change the generator or the seeds; "
-_OTHERWISE = (f"{_READ}after it was mended under the same name, another generator_draw asks it anew", "generator_draw")

@@ -4,8 +4,6 @@ Undecided pairs have no score to draw; their number stands in the title. Repeate
 area that grows with their count, so 70,000 verdicts take no longer than 700.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -13,19 +11,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lionkit import evaluate
-from lionkit.plots.loop import COLOURS, axes, plain
+from lionkit.plots.loop import COLOURS, axes, finish, plain
 from lionkit.referee import trust
 
 HARD, EASY, INK = COLOURS["hard"], COLOURS["easy"], "#444444"
 
 
-def _finish(ax: Axes, text: str, table: pd.DataFrame, **legend: Any) -> Axes:
-    """A legend where something has a label, and a title that counts the pairs."""
+def _counted(text: str, table: pd.DataFrame) -> str:
+    """A title that counts the pairs."""
     undecided = int(table["gap"].isna().sum())
-    ax.set_title(f"{text}\n{len(table) - undecided} pairs, {undecided} undecided", fontsize=10)
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(fontsize=8, **legend)
-    return ax
+    return f"{text}\n{len(table) - undecided} pairs, {undecided} undecided"
 
 
 def _dots(ax: Axes, x: pd.Series, y: pd.Series, colour: str, label: str) -> None:
@@ -43,8 +38,9 @@ def score_scatter(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     ax.plot(line, line, color=INK, linewidth=0.8)
     ax.plot(line, line - tau, color=INK, linewidth=0.8, linestyle="--", label=f"gap = τ = {tau:g}")
     ax.fill_between(line, line - tau, line, color=INK, alpha=0.08, linewidth=0)
-    ax.set(xlim=(0.5, 10.5), ylim=(0.5, 10.5), xlabel="teacher's score", ylabel="student's score", aspect="equal")
-    return _finish(ax, "Scores by role, mean of both orders", table, loc="lower left")
+    ax.set(xlim=(0.5, 10.5), ylim=(0.5, 10.5), aspect="equal")
+    title = _counted("Scores by role, mean of both orders", table)
+    return finish(ax, title, "teacher's score", "student's score", loc="lower left")
 
 
 def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -57,8 +53,8 @@ def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
     if len(gaps):
         ax.set_xlim(min(gaps.min(), 0) - 0.75, max(gaps.max(), tau) + 0.75)
-    ax.set(xlabel="gap: teacher's score - student's score", ylabel="pairs")
-    return _finish(ax, "How far the student is behind", table)
+    title = _counted("How far the student is behind", table)
+    return finish(ax, title, "gap: teacher's score - student's score", "pairs")
 
 
 def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -69,8 +65,9 @@ def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         means = both[[trust.SEATS[first], trust.SEATS[second]]].mean().to_numpy()
         ax.plot([0, 1], means, marker="o", color=COLOURS[role], label=role)
     ax.set_xticks([0, 1], ["shown first", "shown second"])
-    ax.set(xlim=(-0.3, 1.3), ylim=(0.7, 10.3), ylabel="mean score")
-    return _finish(ax, f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points", table)
+    ax.set(xlim=(-0.3, 1.3), ylim=(0.7, 10.3))
+    favoured = f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points"
+    return finish(ax, _counted(favoured, table), "", "mean score")
 
 
 def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -79,8 +76,8 @@ def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     decided = table.dropna(subset="gap")
     style: Any = {"gridsize": 30, "mincnt": 1, "cmap": "Blues", "bins": "log", "vmin": 0.1}
     ax.hexbin(trust.length_difference(decided), decided["gap"], **style)
-    ax.set(xlabel="teacher's length - student's length, characters", ylabel="gap")
-    return _finish(ax, "Does the longer answer win?", table)
+    title = _counted("Does the longer answer win?", table)
+    return finish(ax, title, "teacher's length - student's length, characters", "gap")
 
 
 def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -90,8 +87,7 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         given = table[[name for name in trust.SEATS if name.endswith(role)]].to_numpy().ravel()
         counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
         ax.bar(np.arange(2, 21) / 2 + shift, counts, width=0.2, color=COLOURS[role], label=role)
-    ax.set(xlabel="score", ylabel="times given")
-    return _finish(ax, "Scores given", table)
+    return finish(ax, _counted("Scores given", table), "score", "times given")
 
 
 def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -103,9 +99,9 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
         _dots(ax, some["gap_x"], some["gap_y"], colour, label)
     ax.axvline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.axhline(tau, color=INK, linestyle="--", linewidth=0.8)
-    ax.set(xlabel="gap, first judgement", ylabel="gap, second judgement")
     outside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}  # the legend's dots are no data
-    return _finish(ax, "Do two judgements agree?", table, **outside)
+    title = _counted("Do two judgements agree?", table)
+    return finish(ax, title, "gap, first judgement", "gap, second judgement", **outside)
 
 
 def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -119,8 +115,8 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
         share = percent["share"][half]
         ax.plot(at[half], share, "o", color=HARD, label=f"τ = {at[half]:g}: {share:.1f} %")
     ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
-    ax.set(xlabel="τ moved to", ylabel="pairs that change sides, %", ylim=(0, None))
-    return _finish(ax, "How much hangs on τ", table)
+    ax.set_ylim(0, None)
+    return finish(ax, _counted("How much hangs on τ", table), "τ moved to", "pairs that change sides, %")
 
 
 def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -129,9 +125,8 @@ def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = axes(ax, 6, 0.8 + 0.35 * len(rows))
     value, low, high = (100 * rows[name].to_numpy() for name in ("value", "low", "high"))
     ax.errorbar(value, rows["measure"], xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)
-    ax.set(xlabel="% of pairs, with 95 % interval", xlim=(0, 1.05 * np.nanmax([*high, 10])))
-    ax.set_title("Shares in the audit", fontsize=10)
-    return ax
+    ax.set_xlim(0, 1.05 * np.nanmax([*high, 10]))
+    return finish(ax, "Shares in the audit", "% of pairs, with 95 % interval", "")
 
 
 def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -149,5 +144,5 @@ def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_yticks(places, [f"{plain(c)} ({n})" for c, n in zip(totals["category"], totals["scored"])])
     ax.bar_label(bars, [f"{p:.1f}" for p in percent], padding=3, fontsize=8)
     ax.axvline(100, color=INK, linestyle="--", linewidth=1)
-    ax.set(xlabel="student's total score / teacher's, %", xlim=(0, 1.15 * np.nanmax([*percent, 100])))
-    return _finish(ax, "Relative score by category", table)
+    ax.set_xlim(0, 1.15 * np.nanmax([*percent, 100]))
+    return finish(ax, _counted("Relative score by category", table), "student's total score / teacher's, %", "")

@@ -1,13 +1,11 @@
 """What the generator proposed, in figures: each takes a table of `generator.lineage` and returns its `Axes`."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from lionkit.plots.loop import COLOURS, axes, plain
+from lionkit.plots.loop import COLOURS, axes, finish, plain
 
 _BINS = np.linspace(0, 1, 21)
 
@@ -23,8 +21,7 @@ def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None
     title = f"Novelty of {len(table) - unmeasured} candidates"
     if unmeasured:
         title += f", {unmeasured} rejected before it was measured"
-    ax.set(xlabel="highest ROUGE-L F1 to the cache pool", ylabel="candidates", title=title)
-    return _legend(ax)
+    return _overlaid(ax, title, "highest ROUGE-L F1 to the cache pool", "candidates")
 
 
 def rejections(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -37,17 +34,14 @@ def rejections(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         counts = rejected.loc[rejected["kind"] == kind, "rule"].value_counts().reindex(rules, fill_value=0)
         ax.barh(places + shift, counts.to_numpy(), height=0.4, color=COLOURS[kind], label=kind)
     ax.set_yticks(places, [plain(rule) for rule in rules])
-    ax.set(xlabel="candidates", title=f"{len(rejected)} of {len(table)} candidates rejected, by rule")
     ax.locator_params(axis="x", integer=True)
-    ax.legend(fontsize=8)
-    return ax
+    return finish(ax, f"{len(rejected)} of {len(table)} candidates rejected, by rule", "candidates", "")
 
 
 def seed_similarity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Accepted instructions by ROUGE-L F1 to their own seed (needs `candidate_table(..., seeds)`)."""
     ax = _by_kind(table[table["status"] == "accepted"], "seed_similarity", ax)
-    ax.set(xlabel="ROUGE-L F1 to the seed", ylabel="new instructions", title="How close children stay")
-    return _legend(ax)
+    return _overlaid(ax, "How close children stay", "ROUGE-L F1 to the seed", "new instructions")
 
 
 def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
@@ -62,11 +56,11 @@ def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
     return ax
 
 
-def _legend(ax: Axes) -> Axes:
-    """A legend with an entry for the colour where the two kinds cover each other."""
+def _overlaid(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
+    """`finish` with an entry in the legend for the colour where the two kinds cover each other."""
     handles, labels = ax.get_legend_handles_labels()
-    ax.legend([*handles, tuple(handles[:2])], [*labels, "both, overlapping"], fontsize=8)
-    return ax
+    both = {"handles": [*handles, tuple(handles[:2])], "labels": [*labels, "both, overlapping"]}
+    return finish(ax, title, xlabel, ylabel, **both)
 
 
 def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 12) -> Axes:
@@ -86,7 +80,6 @@ def category_drift(table: pd.DataFrame, ax: Axes | None = None, *, most: int = 1
         ax.bar(shares.index, values, bottom=bottom, color=colour, edgecolor="white", linewidth=0.4, label=label)
         bottom = bottom + values.to_numpy()
     ax.set_xticks(list(shares.index))
-    ax.set(xlabel="iteration", ylabel="share of the cache pool, %", title="Categories of the cache pool")
-    if drawn:
-        ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)  # as the bars are stacked
-    return ax
+    # The legend stands outside, in the order in which the bars are stacked.
+    outside = {"fontsize": 7, "loc": "center left", "bbox_to_anchor": (1, 0.5), "reverse": True}
+    return finish(ax, "Categories of the cache pool", "iteration", "share of the cache pool, %", **outside)

@@ -3,12 +3,11 @@
 Each takes a table or a list of numbers and returns the `Axes` it drew on.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import count
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -25,6 +24,15 @@ COLOURS = {"teacher": "#0072B2", "student": "#D55E00", "hard": "#D55E00", "easy"
 def axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
     """The given axes, or new ones on a figure of this size in inches."""
     return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def finish(ax: Axes, title: str, xlabel: str, ylabel: str, **legend: Any) -> Axes:
+    """A title, the axes' names, and a legend where something has a label; every figure ends with this."""
+    ax.set_title(title, fontsize=10)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(**{"fontsize": 8, **legend})
+    return ax
 
 
 def plain(text: object, most: int = 40) -> str:
@@ -62,10 +70,8 @@ def loss(losses: Sequence[float], ax: Axes | None = None, *, validation: Sequenc
     ax.plot(range(1, len(losses) + 1), losses, color=COLOURS["student"], label="training")
     if validation:
         ax.plot(*zip(*validation), color=COLOURS["teacher"], marker="o", label="validation")
-        ax.legend()
-    ax.set(xlabel="optimizer step", ylabel="loss, nats per supervised token", title="Training loss")
     ax.grid(alpha=0.3)
-    return ax
+    return finish(ax, "Training loss", "optimizer step", "loss, nats per supervised token")
 
 
 def live_loss() -> Callable[..., None]:
@@ -111,12 +117,9 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def _by_iteration(ax: Axes, table: pd.DataFrame, ylabel: str, title: str) -> Axes:
-    ax.set(xlabel="iteration (0 = before training)", ylabel=ylabel, title=title)
     ax.set_xticks(table["iteration"].unique())
     ax.grid(alpha=0.3)
-    if len(table):
-        ax.legend()
-    return ax
+    return finish(ax, title, "iteration (0 = before training)", ylabel)
 
 
 def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -126,7 +129,5 @@ def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for side, hatch in (("hard", "//"), ("easy", ""), ("undecided", "..")):
         ax.bar(places, table[side], bottom=bottom, color=COLOURS[side], edgecolor="white", hatch=hatch, label=side)
         bottom = bottom + table[side].to_numpy(int)
-    ax.set(xlabel="iteration (0 = before training)", ylabel="instructions", title="Cache pool")
     ax.set_ylim(0, 1.35 * bottom.max(initial=1))  # room for the legend
-    ax.legend()
-    return ax
+    return finish(ax, "Cache pool", "iteration (0 = before training)", "instructions")

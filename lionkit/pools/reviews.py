@@ -7,10 +7,7 @@ counts where the text cannot be read. Failure marks such as -1 are unscored, nev
 single-answer grades and pairwise letters.
 """
 
-from __future__ import annotations
-
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,10 +120,10 @@ def _checked(path: str | Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
     """What `read` makes of each row; its ValueErrors become one DataError that names all ill-formed rows."""
     good: list[T] = []
     bad: list[tuple[int, str]] = []
-    for line, row in _lines(path):
+    for line, row in read_rows(path):
         try:
             if not isinstance(row, dict):
-                raise ValueError(row if isinstance(row, str) else "not an object")
+                raise row if isinstance(row, ValueError) else ValueError("not an object")
             good.append(read(row))
         except ValueError as error:
             bad.append((line, str(error)))
@@ -135,20 +132,3 @@ def _checked(path: str | Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
         more += [f"and {len(bad) - NAMED} more"] if len(bad) > NAMED else []
         raise DataError(path, bad[0][0], "; ".join([bad[0][1], *more]))
     return good
-
-
-def _lines(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Rows with their lines. In JSON Lines, a broken line gives a text that says what is wrong, and reading goes on."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError):
-        lines = []  # `read_rows` has the better error, or can read the file
-    if not lines or len(lines) < 3 or sum(line.startswith("{") for line in lines) < len(lines) / 2:
-        yield from read_rows(path)
-        return
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line.strip():
-                yield number, json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield number, f"not readable as JSON ({getattr(error, 'msg', 'nested too deeply')})"

@@ -2,25 +2,27 @@
 
 JSON or JSON Lines whatever the suffix, gzipped or not, CSV, TSV, Parquet, a folder written by Hugging Face `datasets`,
 or a hub data set by its `owner/name` (needs a network). Every problem is a DataError that names the file and, in a text
-file, the line.
+file, the line; only a broken value in JSON Lines is handed on, so that a reader can name all of them.
 """
-
-from __future__ import annotations
 
 import csv
 import gzip
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lionkit import files
 from lionkit.errors import DataError, first_line
 
 Row = tuple[int, Any]
-"""A row and its place: the line it starts on in a text file, its number from 1 in a table."""
+"""A row and its place: the line it starts on in a text file, its number from 1 in a table.
+
+A row that is not readable is the ValueError that says why."""
 _HUB_NAME = re.compile(r"(?!.*\.(jsonl?|ndjson|[ct]sv|parquet|gz|txt)$)[\w-][\w.-]*/[\w-][\w.-]*", re.I)
 
 
@@ -31,13 +33,9 @@ def is_hub_name(name: str) -> bool:
 
 def read_rows(path: str | Path) -> Iterator[Row]:
     """All rows of whatever `path` is, in order."""
-    place = Path(path)
-    try:
-        if place.is_dir() or (not place.exists() and is_hub_name(str(path))):
-            return _dataset(path)
-        raw = place.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
+    if os.path.isdir(path) or (not os.path.exists(path) and is_hub_name(str(path))):
+        return _dataset(path)
+    raw = files.read_bytes(path)
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
@@ -50,7 +48,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(path, line, "not UTF-8 text: save the file with UTF-8 encoding") from None
-    first, table = text.lstrip()[:1], {".csv", ".tsv"} & {suffix.lower() for suffix in place.suffixes}
+    first, table = text.lstrip()[:1], {".csv", ".tsv"} & {suffix.lower() for suffix in Path(path).suffixes}
     if table and first not in ("[", "{"):
         return _csv(path, text, "\t" if ".tsv" in table else ",")
     if first not in ("[", "{", '"', ""):
@@ -60,7 +58,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 def _json(path: str | Path, text: str) -> Iterator[Row]:
     """Values one after another (JSON Lines), or the items of one array, each with the line it starts on."""
-    decode, space = json.JSONDecoder().raw_decode, re.compile(r"\s*")
+    decode, space, next_object = json.JSONDecoder().raw_decode, re.compile(r"\s*"), re.compile(r"\n\s*\{")
     array, start, line = text.lstrip()[:1] == "[", 0, 1
 
     def skip(at: int, characters: int = 0) -> int:
@@ -78,10 +76,14 @@ def _json(path: str | Path, text: str) -> Iterator[Row]:
         try:
             value, end = decode(text, at)
         except (ValueError, RecursionError) as error:  # ValueError alone: a whole number of over 4,300 digits
-            line += text.count("\n", at, getattr(error, "pos", at))
             deep = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise DataError(path, line, f"not readable as JSON: {getattr(error, 'msg', deep)}") from None
-        yield line, value
+            value = ValueError(f"not readable as JSON: {getattr(error, 'msg', deep)}")
+            if array:
+                raise DataError(path, line + text.count("\n", at, getattr(error, "pos", at)), str(value)) from None
+            yield line, value
+            end = found.start() if (found := next_object.search(text, at)) else len(text)
+        else:
+            yield line, value
         line += text.count("\n", at, end)
         at = skip(end)
     if array and (at == len(text) or skip(at, 1) < len(text)):
@@ -90,14 +92,15 @@ def _json(path: str | Path, text: str) -> Iterator[Row]:
 
 def _csv(path: str | Path, text: str, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)
-    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        table.fieldnames  # noqa: B018  reads the heading, so that the first row's line is known
+        heading = next(table, [])
         line = table.line_num + 1
-        for row in table:
-            if None in row or None in row.values():
-                raise DataError(path, line, f"has not the {len(table.fieldnames or ())} cells of the heading")
-            yield line, row
+        for cells in table:
+            if cells and len(cells) != len(heading):
+                raise DataError(path, line, f"has not the {len(heading)} cells of the heading")
+            if cells:
+                yield line, dict(zip(heading, cells))
             line = table.line_num + 1
     except csv.Error as error:
         raise DataError(path, table.line_num, f"not readable as CSV: {error}") from None
@@ -115,11 +118,9 @@ def _parquet(path: str | Path, raw: bytes) -> Iterator[Row]:
 
 def _dataset(path: str | Path) -> Iterator[Row]:
     """Rows of a `datasets` folder or hub data set; of several splits, `train`, else the first."""
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(path, None, "needs the package datasets: pip install datasets") from None
-    here = Path(path).is_dir()
+    import datasets
+
+    here = os.path.isdir(path)
     try:
         loaded = datasets.load_from_disk(str(path)) if here else datasets.load_dataset(str(path))
     except Exception as error:  # the library raises its own, the hub's and the network's errors alike

@@ -1,7 +1,5 @@
 """Pools split, grown and freed of duplicates: pure functions on lists of records."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -23,12 +21,10 @@ def split_by_gap(instructions: Sequence[Instruction], verdicts: Iterable[Verdict
 
     Of several verdicts on an instruction the last counts.
     """
-    by_id = {v.instruction_id: v for v in verdicts}
+    labels = {v.instruction_id: v.label(tau) for v in verdicts}
     split = Split([], [], [])
     for item in instructions:
-        verdict = by_id.get(item.id)
-        label = "undecided" if verdict is None else verdict.label(tau)
-        getattr(split, label).append(item)
+        getattr(split, labels.get(item.id, "undecided")).append(item)
     return split
 
 
@@ -39,9 +35,9 @@ def deduplicate(instructions: Iterable[Instruction]) -> tuple[list[Instruction],
     for item in instructions:
         if item.id in seen or item.text in seen:
             dropped += 1
-            continue
-        seen |= {item.id, item.text}
-        kept.append(item)
+        else:
+            seen |= {item.id, item.text}
+            kept.append(item)
     return kept, dropped
 
 

@@ -1,18 +1,15 @@
 """A pool and its verdicts as tables with a row an instruction, which plots, explorers and notebooks show."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
 
 import pandas as pd
 
 from lionkit.records import Instruction, Judgement, Response, Verdict
 from lionkit.referee.trust import SEATS
 
-Pool: TypeAlias = Sequence[Instruction]
-Responses: TypeAlias = Iterable[Response]
-Verdicts: TypeAlias = Iterable[Verdict]
+Pool = Sequence[Instruction]
+Responses = Iterable[Response]
+Verdicts = Iterable[Verdict]
 
 
 def verdict_table(verdicts: Verdicts, tau: float = 1.0) -> pd.DataFrame:

@@ -4,8 +4,6 @@ Each row has every field of `Instruction`, provenance included, so that `pools.r
 records back. Trainers that want Alpaca's three keys find them and may ignore the rest.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ again), and a text cannot contain the end of its own fence, since it would have 
 templates' own tokens in such texts are broken by a space, since a local server's tokenizer would take them for real.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from functools import cache

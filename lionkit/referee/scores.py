@@ -8,27 +8,22 @@ of a reply over 2 x `WINDOW` characters (JSON and thinking aside) only both ends
 given only in prose, are not read.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lionkit.referee import patterns
+from lionkit.referee.patterns import CLEAN, PATTERN
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Two scores in [1, 10], by seat: `first` is the score of the answer shown first."""
 
     first: float
     second: float
 
 
-@dataclass(frozen=True)
-class Unscored:
+class Unscored(NamedTuple):
     """A reply without two usable scores, and why."""
 
     reason: str
@@ -73,7 +68,7 @@ def _without_thinking(reply: str) -> str | None:
     """The reply without thinking blocks; None where one stays open. A lone closing tag ends one begun in the prompt."""
     kept: list[str] = []
     at, is_open = 0, False
-    for tag in patterns.THINK.finditer(reply):
+    for tag in PATTERN.think.finditer(reply):
         if tag[1] and not is_open:
             kept.clear()
         elif not is_open:
@@ -121,7 +116,7 @@ def _leaves(value: Any, label: str, depth: int) -> Iterator[str]:
             yield from _leaves(item, f"{label} {number}", depth + 1)
     elif value is None or (isinstance(value, str) and re.match(r"[+-]?[0-9]", value + " ") and len(value) <= 20):
         yield f"{label.strip()}: {value}\n"
-    elif isinstance(value, str) and patterns.NOTHING.match(value[:20].lower()):
+    elif isinstance(value, str) and PATTERN.nothing.match(value[:20].lower()):
         yield f"{label.strip()}: n/a\n"
 
 
@@ -133,11 +128,11 @@ def _without_quotations(text: str) -> str | None:
     """
     if len(text) > 2 * WINDOW:
         text = text.lstrip()[:WINDOW] + "\n" + text.rstrip()[-WINDOW:]
-    text = patterns.QUOTATION.sub(lambda found: " " if any(_labelled(_plain(found[0]))) else found[0], text)
-    own = patterns.BLOCK_QUOTATION.sub("", text)
+    text = PATTERN.quotation.sub(lambda found: " " if any(_labelled(_plain(found[0]))) else found[0], text)
+    own = PATTERN.block_quotation.sub("", text)
     if not text.rstrip().rpartition("\n")[2].lstrip().startswith(">"):
         return own
-    outside, inside = (any(_labelled(_plain(t))) for t in (own, "\n".join(patterns.BLOCK_QUOTATION.findall(text))))
+    outside, inside = (any(_labelled(_plain(t))) for t in (own, "\n".join(PATTERN.block_quotation.findall(text))))
     return None if outside and inside else text
 
 
@@ -146,7 +141,7 @@ def _plain(text: str) -> str:
     if "\n" not in text:
         text = text.replace("\\n", "\n")
     text = re.sub(r"<([a-z_]{3,20}[12ab])>", r"\1: ", text.lower().replace("\r", "\n"))
-    return re.sub(r" {2,}", " ", patterns.TAG.sub(" ", text).translate(patterns.CLEAN))
+    return re.sub(r" {2,}", " ", PATTERN.tag.sub(" ", text).translate(CLEAN))
 
 
 def _seat(mark: re.Match[str]) -> int:
@@ -156,10 +151,10 @@ def _seat(mark: re.Match[str]) -> int:
 
 def _labelled(text: str) -> Iterator[_Found]:
     """Every score behind a label, good or bad, in order."""
-    for mark in patterns.MARK.finditer(text):
+    for mark in PATTERN.mark.finditer(text):
         line = text[max(0, mark.start() - 40) : mark.start()].rpartition("\n")[2] + mark[0]
-        explicit = not mark["bare"] and re.search(patterns.SCORE, line) is not None
-        if explicit or mark["bare"] or patterns.SEPARATES.search(mark["tail"]):
+        explicit = not mark["bare"] and PATTERN.score.search(line) is not None
+        if explicit or mark["bare"] or PATTERN.separates.search(mark["tail"]):
             alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
             value = _value(mark["value"], mark["tail"], explicit, alone)
             if value is not None:
@@ -168,9 +163,9 @@ def _labelled(text: str) -> Iterator[_Found]:
 
 def _under_headings(text: str) -> Iterator[_Found]:
     """The last `Score: 8` of each passage that begins with a label."""
-    headings = list(patterns.HEADING.finditer(text))
+    headings = list(PATTERN.heading.finditer(text))
     for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(text)]):
-        marks = patterns.HEADED.finditer(text, heading.end(), end)
+        marks = PATTERN.headed.finditer(text, heading.end(), end)
         read = [(m.end(), _value(m["value"], m["tail"], explicit=False, alone=False)) for m in marks]
         given = [_Found(at, _seat(heading), value) for at, value in read if value is not None]
         if given and isinstance(given[-1].value, float):
@@ -182,18 +177,18 @@ def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | N
 
     `explicit`: the line speaks of scores, so words may follow. `alone`: nothing may follow on the line.
     """
-    match = patterns.VALUE.match(text)
+    match = PATTERN.value.match(text)
     if not match:
         said = explicit and not alone and re.search("[:=]", tail) and text.strip()
-        return f"is not a number: {text[:20].strip()!r}" if said or patterns.NOTHING.match(text) else None
+        return f"is not a number: {text[:20].strip()!r}" if said or PATTERN.nothing.match(text) else None
     rest, shown = text[match.end() :], repr(text[: match.end() + 8].strip())
-    if patterns.NEXT.match(rest):  # A: 8, B: 6
+    if PATTERN.next.match(rest):  # A: 8, B: 6
         rest = ""
     if alone and rest.strip(" .|);,") and not (match["top"] and re.match(" ?[,;:(—–-]", rest)):
         return None
-    if patterns.MORE.match(rest):
+    if PATTERN.more.match(rest):
         return f"is not one number: {shown}"
-    if not (explicit or match["top"] or patterns.ENDS.match(rest)):
+    if not (explicit or match["top"] or PATTERN.ends.match(rest)):
         return None
     if match["top"] and float(match["top"].replace(",", ".")) != 10:
         return f"is on another scale than 10: {shown}"
@@ -231,10 +226,10 @@ def _final_pair(found: list[_Found]) -> Scores | Unscored:
 
 def _bare_pair(line: str) -> Scores | Unscored | None:
     """Two numbers that fill a line; words before them name no answer, or both, in the order of the numbers."""
-    pair = patterns.PAIR.fullmatch(line.strip(" |"))
+    pair = PATTERN.pair.fullmatch(line.strip(" |"))
     if not pair:
         return None
-    named = [_seat(mark) for mark in patterns.MARK.finditer(pair[1] or "")] or [1, 2]
+    named = [_seat(mark) for mark in PATTERN.mark.finditer(pair[1] or "")] or [1, 2]
     first, second = _number(pair[2] or pair[4]), _number(pair[3] or pair[5])
     return _scores({named[0]: first, named[1]: second}) if sorted(named) == [1, 2] else None
 

@@ -8,8 +8,6 @@ only. A correlation of gap and length is no proof of bias: longer answers may be
 measured.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -108,9 +106,8 @@ def _share(measure: str, chosen: pd.Series, reading: str) -> Row:
 
 
 def _mean(measure: str, values: pd.Series, reading: str) -> Row:
-    n, mean = len(values), float(values.mean())
-    margin = Z * float(values.std()) / math.sqrt(n) if n > 1 else math.nan
-    return measure, mean, mean - margin, mean + margin, n, reading
+    mean, margin = float(values.mean()), Z * float(values.sem())
+    return measure, mean, mean - margin, mean + margin, len(values), reading
 
 
 def _correlation(measure: str, one: pd.Series, two: pd.Series, reading: str) -> Row:

@@ -7,8 +7,6 @@ It knows only the families of `families`; for anything else it says so, and the 
 not a language model and shows nothing about one: it makes the loop's mechanism visible and checkable.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re

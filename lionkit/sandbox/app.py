@@ -6,8 +6,6 @@ four bytes, and is not a model: what it answers comes from `answer`, a plain fun
 the server that the client is tested on, with keys, limits, accounts and batches.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -5,8 +5,6 @@ common or rare words, and a function from data to the answer. An instruction is 
 it matches, so nothing has to be remembered about it. English only; anything else is unknown to the key.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import tomllib

@@ -4,14 +4,11 @@ Drawn from the request and its attempt number, so that the same requests meet th
 they arrive: a notebook that shows robustness shows the same thing each time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import random
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
@@ -19,8 +16,7 @@ TRANSIENT = ("429", "429-wait", "500", "drop", "malformed", "null", "slow")
 """Faults a client can mend by asking again (`slow`: by waiting)."""
 
 
-@dataclass(frozen=True)
-class Faults:
+class Faults(NamedTuple):
     """Which faults, how often."""
 
     rate: float = 0.0

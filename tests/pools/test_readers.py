@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -120,6 +119,7 @@ def test_missing_cells_are_errors_with_their_line(tmp_path: Path) -> None:
     assert problem(tmp_path, '{"instruction": "a"}\n{"instruction": "b", "output": null}').line == 2
     assert problem(tmp_path, 'instruction,output\n"a\nb",c\nd\n', "a.csv").line == 4
     assert problem(tmp_path, "instruction,output\na,b,c\n", "a.csv").line == 2
+    assert problem(tmp_path, '{"instruction": "a"}\n{"instruction": "b",\n{"instruction": "c"}').line == 2
 
 
 @pytest.mark.parametrize(
@@ -271,12 +271,6 @@ def test_a_hub_data_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
             read_instructions(path)
     assert asked == ["owner/name", "owner/missing"]
     assert len(read_instructions("teknium/OpenHermes-2.5")) == 2
-
-
-def test_without_datasets_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match="pip install datasets"):
-        read_instructions("owner/name")
 
 
 def test_seventy_thousand_rows_take_under_two_seconds(tmp_path: Path) -> None:

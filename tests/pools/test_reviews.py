@@ -118,6 +118,14 @@ def test_every_ill_formed_review_is_named(tmp_path: Path) -> None:
     assert "line 1:" not in message
 
 
+def test_a_line_cut_anywhere_is_named_by_its_own_number_and_the_next_is_read(tmp_path: Path) -> None:
+    whole = json.dumps(review(2, "8 9"))
+    for cut in range(1, len(whole) - 1):
+        reviews = [review(1, "8 9"), whole[:cut], review(99, "8 9")]
+        with pytest.raises(DataError, match=r"line 2: not readable as JSON: .*; line 3: question 99 is not in"):
+            read_fastchat_reviews(*fastchat(tmp_path, reviews))
+
+
 def test_ill_formed_answers_and_missing_files_are_named(tmp_path: Path) -> None:
     review_file, one, two, questions = fastchat(tmp_path, [review(1, "8 9")])
     lines(two, [{"question_id": 1, "text": None}, {"question_id": 2, "text": "x"}, {"text": "x"}])

@@ -68,7 +68,7 @@ def test_intervals_of_the_seat_bias_hold_the_injected_bias_as_often_as_they_say(
     held = 0
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        truth, noise = rng.uniform(4, 7, (60, 2)), rng.normal(0, 0.7, (60, 4))
+        truth, noise = rng.uniform(5, 6, (60, 2)), rng.normal(0, 0.7, (60, 4))
         rows = [
             verdict(str(i), (t + 1 + n[0], s - 1 + n[1]), (t - 1 + n[2], s + 1 + n[3]))
             for i, ((t, s), n) in enumerate(zip(truth, noise))
