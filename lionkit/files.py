@@ -77,7 +77,7 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise DataError(path, None, "there is no such file: run what makes it first") from None
+        raise DataError(path, None, "there is no such file: check the name, or run what makes it first") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(path, None, f"cannot be read: {getattr(error, 'strerror', error)}") from None
 

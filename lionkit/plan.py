@@ -22,7 +22,7 @@ import pandas as pd
 from lionkit import pools
 from lionkit.config import Config
 from lionkit.errors import StudentError, first_line
-from lionkit.pools.readers import is_hub_name
+from lionkit.pools.rows import is_hub_name
 
 REPLY = {"teacher": 200, "referee": 150, "generator": 80}
 """Tokens of a typical reply."""

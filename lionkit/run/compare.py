@@ -120,7 +120,7 @@ def compare(runs: Sequence[Run | str]) -> Comparison:
         first = judged.get((opened[0].name, iteration))
         if name != opened[0].name and first is not None:
             found = evaluate.paired_difference(first, verdicts)
-            differences.append({"iteration": iteration, "run": name, **vars(found)})
+            differences.append({"iteration": iteration, "run": name, **found._asdict()})
     return Comparison(
         pd.DataFrame(scores, columns=SCORES).astype(dict.fromkeys(("relative_score", "exact_match"), float)),
         pd.DataFrame(differences),

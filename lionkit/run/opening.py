@@ -8,7 +8,7 @@ from typing import Any
 
 from lionkit.config import OPENAI_URL, SANDBOX_URL, ApiConfig, Config, require_address
 from lionkit.errors import ConfigError
-from lionkit.pools.readers import is_hub_name
+from lionkit.pools.rows import is_hub_name
 from lionkit.run import settings
 from lionkit.run.branch import change
 from lionkit.run.folder import Run

@@ -29,7 +29,7 @@ def test_a_fork_is_held_against_its_parent_with_paired_intervals(finished: Run) 
         for i in (0, 1, 2)
     ]
     for row, wanted in zip(found.differences.itertuples(), by_hand, strict=True):
-        assert (row.run, row.difference, row.low, row.high, row.n) == ("two", *vars(wanted).values())
+        assert (row.run, row.difference, row.low, row.high, row.n) == ("two", *wanted)
     assert [row.difference for row in found.differences.itertuples()][:2] == [0.0, 0.0]  # the same students
     assert found.changed.set_index("setting").to_dict("index") == {
         "tau": {"r": 1.0, "two": 2.0},

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from lionkit import student
 from lionkit.__main__ import app
-from lionkit.config import offline, to_dict
+from lionkit.config import to_dict
 from lionkit.errors import LionkitError, StageMissing, StudentError
 from lionkit.run import open_run
+from lionkit.run.settings import preset
 from lionkit.student import card, export
 from lionkit.student.encode import PLAIN, prompt_ids
 
@@ -111,7 +112,9 @@ def test_the_published_adapter_names_its_base_and_no_folder_of_this_machine(
 
 def test_the_plain_format_becomes_the_chat_template(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     """A server then prompts the student with the very ids that it was trained on."""
-    made = student.export_student(tiny_model, adapter, tmp_path / "out", provenance={"config": to_dict(offline())})
+    made = student.export_student(
+        tiny_model, adapter, tmp_path / "out", provenance={"config": to_dict(preset("offline"))}
+    )
     told = (made.folder / "README.md").read_text()
     assert "\n- template: plain\n" in told  # its settings said auto
     assert "trained on a plain format without a system message" in told
@@ -281,7 +284,7 @@ def told(**config: Any) -> dict[str, Any]:
     row = {"iteration": 0, "train_pool": 0, "cache_pool": 240, "hard": 240, "easy": 0, "undecided": 0}
     rows = [row | {"relative_score": 0.153, "exact_match": 0.0}, row | {"iteration": 1, "relative_score": None}]
     run = {"seed": 0, "python": "3.11.7", "machine": "Linux", "revision": "abc", "versions": {"torch": "2.13.0"}}
-    return {"iteration": 1, "config": to_dict(offline()) | config, "run": run, "iterations": rows}
+    return {"iteration": 1, "config": to_dict(preset("offline")) | config, "run": run, "iterations": rows}
 
 
 def test_the_card_tells_how_the_student_was_made(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import server
 from lionkit import loop
 from lionkit.client import ChatClient, ChatRequest, Completion
 from lionkit.client.calls import Usage
-from lionkit.config import Config, preset
+from lionkit.config import Config
 from lionkit.errors import ConfigError, StageStopped
 from lionkit.records import Instruction
 from lionkit.run import open_run
+from lionkit.run.settings import preset
 from lionkit.sandbox.families import solve
 from lionkit.student import served
 
