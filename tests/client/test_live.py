@@ -81,7 +81,7 @@ def test_a_weak_model_as_teacher_and_referee(run: Run, capsys: pytest.CaptureFix
     assert any(a.text for a in answers)
 
     found = loop.discriminate(run, roles, 1)
-    counts = run.result(1, "discrimination")
+    counts = loop.sides(run, 1)
     assert sum(counts.values()) == len(found.instructions) == 4
     for verdict in found.verdicts:
         assert verdict.scored or verdict.reason
