@@ -84,7 +84,7 @@ def create_app(
 @contextlib.contextmanager
 def serve(app: Starlette) -> Iterator[str]:
     """Run the app under uvicorn in a thread on a free port of 127.0.0.1; yields the base URL, with /v1."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=60, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=60, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
