@@ -4,8 +4,6 @@ A call is claimed for one attempt: between attempts, another map of this process
 nothing new is sent, and calls in flight still arrive and are stored.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections import deque
@@ -30,15 +28,14 @@ a model name that is refused is refused within a round trip, and then costs one 
 
 async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
     """Ask everything in the queue. Each model's first call goes ahead alone: what refuses it would refuse them all."""
-    asking.loop, asking.task = asyncio.get_running_loop(), asyncio.current_task()
     if limit := asking.config.stage_timeout:
         said = f"the map took longer than its stage_timeout of {limit:g} s"
-        asking.loop.call_later(limit, asking.halt, said, "", "api.stage_timeout")
+        asyncio.get_running_loop().call_later(limit, asking.halt, said, "", "api.stage_timeout")
     ahead: list[asyncio.Task[None]] = []
     async with client:
         try:
             await batch.run(asking, client, submit=False)
-            for model in sorted({call.model for call in asking.queue} - asking.endpoint.habits.keys()):
+            for model in sorted({call.model for call in asking.queue} - asking.endpoint.refused.keys()):
                 first = next(call for call in asking.queue if call.model == model)
                 asking.queue.remove(first)
                 ahead.append(asyncio.create_task(_work(asking, client, deque([first]))))

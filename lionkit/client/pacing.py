@@ -5,8 +5,6 @@ spaced and not sent in bursts, because endpoints enforce a limit per minute over
 callers are told how long to wait. Shared by threads.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import threading

@@ -1,7 +1,5 @@
 """Whose turn it is to ask: one process at a time holds a file lock beside the call store, and its threads share it."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

@@ -267,7 +267,7 @@ def test_threads_share_the_turn_and_the_next_process_settles_what_a_dead_one_lef
         with two.asking():
             most = bound(call.request)
             assert two.spent() == most
-            assert [b[4:] for b in two.bills().values()] == [(1, most)]
+            assert [(b.actual.calls, b.actual.usage) for b in two.bills(None).values()] == [(1, most)]
             assert two.claim(call, bill, None, None) == "claimed"
 
 
