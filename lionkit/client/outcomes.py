@@ -29,9 +29,7 @@ CUT = ("length", "model_length", "max_tokens")
 BROKEN = ("error", "abort", "insufficient_system_resource")
 """`finish_reason`s of an unfinished reply: cut at the token limit; broken off by a fault of the server."""
 RULES = tomllib.loads(Path(__file__).with_name("outcomes.toml").read_text("utf-8"))["rule"]
-# what endpoints say of a setting that a model does not take, of the wait, and what may be part of a key
-_UNSUPPORTED = re.compile(r"(?i)(un|not )support|unrecogni[sz]ed|unknown|unavailable|not permitted|only the default")
-_SCHEMA = re.compile(r"(?i)response.?format|(response|json).?schema|structured.?output|additional.?properties")
+# how endpoints name a wait, and what may be part of a key
 _SOON = re.compile(r"(?i)(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)")
 _SECRET = re.compile(r"(?i)\b\w?(sk|pk|key|hf|xai|nvapi)[-_][\w*.\-]{4,}|\bAIza\S+|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*")
 
@@ -131,34 +129,23 @@ def one_line(text: str) -> str:
 
 
 def read_error(status: int, error: Any, headers: Headers, sent: Mapping[str, Any], config: ApiConfig) -> Outcome:
-    """The meaning of an HTTP error, by the rules in `outcomes.toml`; else a setting that the model does not take, else
-    a refusal of this request."""
+    """The meaning of an HTTP error, by the rules in `outcomes.toml`."""
     error = _fields(error)
     said, model = message_of(error), sent.get("model")
-    wait = retry_after(headers)
-    if wait is None and (soon := _SOON.search(said)):
-        wait = min(seconds(soon[1]), LONGEST_WAIT)
-    line = " ".join(str(part) for part in (status, error.get("code"), error.get("type")) if part) + " "
+    wait = retry_after(headers, said)
+    line = " ".join(str(part) for part in (status, *map(error.get, ("code", "type", "param"))) if part) + " "
     if status != 429 or wait is None:  # Gemini's limit per minute reads like a used-up quota, but says when to retry
         line += f"{said} {error.get('innererror') or ''}"
     known = {"url": endpoint(config), "model": model, "key_env": config.api_key_env, "status": status, "said": said}
-    for rule in RULES:
-        if re.search(rule["pattern"], line, re.I | re.S):
-            cause, setting = rule.get("cause", ""), rule.get("setting", "")
-            if cause == "model" and model != config.model:
-                setting = ""  # a role that names another model has a setting of its own
-            return Outcome(rule["kind"], error=rule["error"].format_map(known), wait=wait, cause=cause, setting=setting)
-    for name in ("max_tokens", "temperature", "response_format"):
-        named = error.get("param") == name or name in said.replace(" ", "_")
-        # whatever is wrong with a response_format, a reply without it serves as well
-        odd = name == "response_format" and _SCHEMA.search(said)
-        if name in sent and (odd or named and _UNSUPPORTED.search(line)):
-            return Outcome("adapt", text=name, error=f"{model} does not take {name}: {said}")
-    return Outcome("failed", error=f"the endpoint refused the request ({status}): {said}".rstrip(": "))
+    rule = next(r for r in RULES if r.get("refuses") in (None, *sent) and re.search(r["pattern"], line, re.I | re.S))
+    told, cause, setting = rule["error"].format_map(known).rstrip(": "), rule.get("cause", ""), rule.get("setting", "")
+    if cause == "model" and model != config.model:
+        setting = ""  # a role that names another model has a setting of its own
+    return Outcome(rule["kind"], rule.get("refuses", ""), told, wait=wait, cause=cause, setting=setting)
 
 
-def retry_after(headers: Headers) -> float | None:
-    """Seconds to wait as the headers say, at most `LONGEST_WAIT`; None where they say nothing."""
+def retry_after(headers: Headers, said: str = "") -> float | None:
+    """Seconds to wait as the headers say, else the message; at most `LONGEST_WAIT`, None where neither says any."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         told = headers.get(name, "")
         with contextlib.suppress(ValueError, OverflowError):
@@ -168,4 +155,5 @@ def retry_after(headers: Headers) -> float | None:
                 wait = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
             if wait == wait:
                 return min(max(wait, 0.0), LONGEST_WAIT)
-    return None
+    soon = _SOON.search(said)
+    return min(seconds(soon[1]), LONGEST_WAIT) if soon else None
