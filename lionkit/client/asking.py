@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from lionkit.client.calls import Call, Cause, Completion, Estimate, Usage
+from lionkit.client.calls import Call, Cause, Completion, Usage, estimate
 from lionkit.client.key import Key
 from lionkit.client.outcomes import NOTHING, Outcome
 from lionkit.client.pacing import Pacer
@@ -49,17 +49,14 @@ class Endpoint:
         self.pacer = Pacer(self.config.requests_per_minute, self.config.tokens_per_minute)
         self.seats = threading.Semaphore(self.config.concurrency)
         """One for each call in flight."""
+        limits = {"api.budget_usd": self.config.budget_usd, "api.budget_tokens": self.config.budget_tokens}
+        self.budgets = {name: limit for name, limit in limits.items() if limit is not None}
+        """The budgets that are set, by the name of their setting."""
 
     @property
     def local(self) -> bool:
         """Whether the server is on this machine."""
         return urlsplit(endpoint(self.config)).hostname in LOCAL
-
-    @property
-    def budgets(self) -> dict[str, float]:
-        """The budgets that are set, by the name of their setting."""
-        limits = {"api.budget_usd": self.config.budget_usd, "api.budget_tokens": self.config.budget_tokens}
-        return {name: limit for name, limit in limits.items() if limit is not None}
 
     def exceeded(self, usage: Usage) -> str:
         """The setting of the budget that so much in all exceeds; empty where it is within the budgets."""
@@ -73,11 +70,8 @@ class Asking:
 
     endpoint: Endpoint
     store: Store
-    bill: int
-    """Its bill's number in the store."""
+    label: str
     calls: list[Call]
-    expected: Estimate
-    """What the map will use in all."""
     batch: bool
     """Whether to ask through the Batch API."""
     done: dict[str, Completion] = field(default_factory=dict)
@@ -94,6 +88,10 @@ class Asking:
         self.config = self.endpoint.config
         self.queue = deque(self.calls)
         """Calls that nobody works on at the moment."""
+        self.expected = estimate([call.request for call in self.calls], self.config)
+        """What the map will use in all."""
+        self.bill = self.store.open_bill(self.label, self.expected)
+        """Its bill's number in the store."""
 
     @property
     def kept(self) -> int:
@@ -115,12 +113,11 @@ class Asking:
         return body_of(call.request, call.model, self.endpoint.refused.get(call.model, ()))
 
     def claim(self, call: Call, token: str | None = None) -> str:
-        """As `Store.claim`; `done` where the reply was there."""
+        """As `Store.claim`, with this map's budgets; takes a reply that was there."""
         limited = self.endpoint.exceeded if self.endpoint.budgets else None
         state = self.store.claim(call, self.bill, token, limited)
-        if isinstance(state, Completion):
-            self.done[call.key] = state
-            return "done"
+        if state == "done":
+            self.done |= self.store.find([call])
         return state
 
     def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any], token: str | None = None) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lionkit.client.asking import Asking, Endpoint
-from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Price, Usage, call_of, estimate
+from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Price, Usage, call_of
 from lionkit.client.live import run
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
@@ -37,6 +37,7 @@ class ChatClient:
         self.config, self.store, self.app, self.replay = config, Path(store), app, replay
         self.ambient = ambient
         self._endpoint = Endpoint(config)
+        self._key = self._endpoint.key
 
     def map(
         self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None
@@ -90,28 +91,26 @@ class ChatClient:
         if self._endpoint.budgets and any(call.request.max_tokens is None for call in calls):
             problem = "a budget needs max_tokens in every request: without it, a reply can cost anything"
             raise ConfigError(problem, setting=next(iter(self._endpoint.budgets)))
-        self._endpoint.key.find(self.config, offline=self.app is not None)
+        self._key.find(self.config, offline=self.app is not None)
 
     def _ask(self, calls: list[Call], store: Store, progress: bool | str, batch: bool) -> dict[str, Completion]:
         label = progress if isinstance(progress, str) else "calls"
         aloud = progress is not False and self.app is None  # servers in this process cost nothing
-        expected = estimate([call.request for call in calls], self.config)
+        asking = Asking(self._endpoint, store, label, calls, batch)
         if aloud:
             batched = "; as a batch, up to a day: stop and run again whenever you like" if batch else ""
-            print(f"{label}: about to make {expected}{batched}")
-        bill = store.open_bill(label, expected)
-        asking = Asking(self._endpoint, store, bill, calls, expected, batch)
+            print(f"{label}: about to make {asking.expected}{batched}")
         try:
             with Progress(len(calls), label, "replies", shown=progress is not False) as bar:
                 self._work(asking, bar)
         finally:
             with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
-                store.leave(bill)
+                store.leave(asking.bill)
         if aloud:
-            print(store.bills(self.config.price_per_million)[bill])
+            print(store.bills(self.config.price_per_million)[asking.bill])
         if stopped := asking.stopped:
             if stopped.cause == "key":
-                self._endpoint.key.value = ""  # one that was typed is asked for again
+                self._key.value = ""  # one that was typed is asked for again
             problem = f"{stopped}; {asking.kept} of {len(calls)} replies are stored, run again to go on"
             raise StageStopped(problem, stopped.cause, setting=stopped.setting)
         return asking.done
@@ -122,7 +121,7 @@ class ChatClient:
 
         def work() -> None:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                sdk = connect(self.config, self._endpoint.key.value, self.app, self.ambient)
+                sdk = connect(self.config, self._key.value, self.app, self.ambient)
                 runner.run(run(asking, sdk))
 
         with ThreadPoolExecutor(1, "lionkit-client") as thread:

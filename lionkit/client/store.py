@@ -97,18 +97,16 @@ class Store:
                     found.setdefault(call.key, reply)
         return found
 
-    def claim(
-        self, call: Call, bill: int, token: str | None, exceeded: Callable[[Usage], str] | None
-    ) -> Completion | str:
-        """The reply if it is there by now, else `claimed`, `taken` (another thread or a batch has it), or `wait` (the
-        budget may allow it once calls in flight are settled). `token` is that of the batch that it goes into.
+    def claim(self, call: Call, bill: int, token: str | None, exceeded: Callable[[Usage], str] | None) -> str:
+        """`claimed`, or else `done` (its reply is there by now), `taken` (another thread or a batch has it), or `wait`
+        (the budget may allow it once calls in flight are settled). `token` is that of the batch that it goes into.
 
         `exceeded` names the budget that so many tokens in all would exceed, if any; StageStopped where no call in
         flight can change that.
         """
         with self._transaction():
-            if row := self._rows(f"SELECT {COLUMNS} FROM calls WHERE key = ?", call.key):
-                return _completion(*row[0])
+            if self._rows("SELECT 1 FROM calls WHERE key = ?", call.key):
+                return "done"
             if self._rows("SELECT 1 FROM pending WHERE key = ?", call.key):
                 return "taken"
             most = bound(call.request)

@@ -20,10 +20,10 @@ from urllib.request import urlopen
 import pytest
 
 from lionkit import loop, records, student
-from lionkit.config import smoke
 from lionkit.errors import StageStopped
 from lionkit.records import Response
 from lionkit.run import Run, open_run
+from lionkit.run.settings import preset
 from lionkit.sandbox.families import seeds
 from lionkit.student import served
 
@@ -115,7 +115,7 @@ def test_an_unknown_model_stops_with_one_line(run: Run, monkeypatch: pytest.Monk
 
 def test_a_served_student_answers_as_it_does_here(endpoint: str, student_weights: Path, tmp_path: Path) -> None:
     items = seeds(6, 5)
-    client = served.connect(dataclasses.replace(smoke(), student_url=endpoint), tmp_path / "student.sqlite")
+    client = served.connect(dataclasses.replace(preset("smoke"), student_url=endpoint), tmp_path / "student.sqlite")
     there = served.respond(
         client, items, model=str(student_weights), temperature=0.0, max_tokens=12, weights="the base's"
     )
