@@ -2,4 +2,4 @@
 
 from lionkit.client.calls import Bill, ChatRequest, Completion, Estimate, Usage, estimate, total
 from lionkit.client.chat import ChatClient
-from lionkit.client.copying import copy_store
+from lionkit.client.store import copy_store

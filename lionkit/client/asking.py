@@ -3,19 +3,18 @@
 `live` and `batch` are the two ways to ask; both claim a call here before they send it, and settle it here after.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
-from lionkit.client.calls import Call, Cause, Completion, Estimate, Usage, priced
+from lionkit.client.calls import Call, Cause, Completion, Usage, estimate
+from lionkit.client.key import Key
 from lionkit.client.outcomes import NOTHING, Outcome
 from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
@@ -24,7 +23,8 @@ from lionkit.config import ApiConfig, endpoint
 from lionkit.errors import StageStopped
 from lionkit.records import Status
 
-Body = dict[str, Any]
+LOCAL = ("127.0.0.1", "localhost", "::1", "answer-key.invalid")
+"""Names of this machine and of the server in this process."""
 PATIENCE = 10
 """Rate limits, and refused connections to a server that has answered before, that a call may meet, in multiples of
 `max_attempts`: they do not count as failures of the row."""
@@ -39,23 +39,24 @@ class Endpoint:
     """What all maps of a client share. Used by several threads."""
 
     config: ApiConfig
-    pacer: Pacer
-    seats: threading.Semaphore
-    """One for each call in flight."""
-    hide: Callable[[str], str]
-    """Takes the API key out of a text."""
-    local: bool = False
-    """Whether the server is on this machine."""
-    habits: dict[str, dict[str, str | None]] = field(default_factory=dict)
-    """For each model that has answered, how it takes its settings (`wire.body_of`)."""
+    key: Key = field(default_factory=Key)
+    refused: dict[str, set[str]] = field(default_factory=dict)
+    """For each model that has answered, the settings that it does not take."""
     answered_at: float = 0.0
     """When the endpoint last answered anything but a failure of its own, in seconds since the epoch."""
 
-    @property
-    def budgets(self) -> dict[str, float]:
-        """The budgets that are set, by the name of their setting."""
+    def __post_init__(self) -> None:
+        self.pacer = Pacer(self.config.requests_per_minute, self.config.tokens_per_minute)
+        self.seats = threading.Semaphore(self.config.concurrency)
+        """One for each call in flight."""
         limits = {"api.budget_usd": self.config.budget_usd, "api.budget_tokens": self.config.budget_tokens}
-        return {name: limit for name, limit in limits.items() if limit is not None}
+        self.budgets = {name: limit for name, limit in limits.items() if limit is not None}
+        """The budgets that are set, by the name of their setting."""
+
+    @property
+    def local(self) -> bool:
+        """Whether the server is on this machine."""
+        return urlsplit(endpoint(self.config)).hostname in LOCAL
 
     def exceeded(self, usage: Usage) -> str:
         """The setting of the budget that so much in all exceeds; empty where it is within the budgets."""
@@ -69,15 +70,10 @@ class Asking:
 
     endpoint: Endpoint
     store: Store
-    bill: int
-    """Its bill's number in the store."""
+    label: str
     calls: list[Call]
-    expected: Estimate
-    """What the map will use in all."""
     batch: bool
     """Whether to ask through the Batch API."""
-    queue: deque[Call] = field(default_factory=deque)
-    """Calls that nobody works on at the moment."""
     done: dict[str, Completion] = field(default_factory=dict)
     failed: int = 0
     paid: Usage = NOTHING
@@ -87,15 +83,15 @@ class Asking:
     outage: str = ""
     """Why nothing more is asked, where the endpoint is down."""
     halted: asyncio.Event = field(default_factory=asyncio.Event)
-    loop: asyncio.AbstractEventLoop | None = None
-    task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.queue.extend(self.calls)
-
-    @property
-    def config(self) -> ApiConfig:
-        return self.endpoint.config
+        self.config = self.endpoint.config
+        self.queue = deque(self.calls)
+        """Calls that nobody works on at the moment."""
+        self.expected = estimate([call.request for call in self.calls], self.config)
+        """What the map will use in all."""
+        self.bill = self.store.open_bill(self.label, self.expected)
+        """Its bill's number in the store."""
 
     @property
     def kept(self) -> int:
@@ -104,7 +100,7 @@ class Asking:
 
     def halt(self, problem: str, cause: Cause = "", setting: str = "") -> None:
         """Send nothing more, because of a problem that the map raises; calls in flight still arrive and are stored."""
-        self.stopped = self.stopped or StageStopped(self.endpoint.hide(problem), cause, setting=setting)
+        self.stopped = self.stopped or StageStopped(self.endpoint.key.hide(problem), cause, setting=setting)
         self.halted.set()
 
     async def rest(self, seconds: float) -> None:
@@ -113,42 +109,43 @@ class Asking:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.halted.wait(), seconds)
 
-    def body(self, call: Call) -> Body:
-        return body_of(call.request, call.model, self.endpoint.habits.get(call.model, {}))
+    def body(self, call: Call) -> dict[str, Any]:
+        return body_of(call.request, call.model, self.endpoint.refused.get(call.model, ()))
 
     def claim(self, call: Call, token: str | None = None) -> str:
-        """As `Store.claim`; `done` where the reply was there."""
+        """As `Store.claim`, with this map's budgets; takes a reply that was there."""
         limited = self.endpoint.exceeded if self.endpoint.budgets else None
         state = self.store.claim(call, self.bill, token, limited)
-        if isinstance(state, Completion):
-            self.done[call.key] = state
-            return "done"
+        if state == "done":
+            self.done |= self.store.find([call])
         return state
 
-    def settle(self, call: Call, outcome: Outcome, sent: Body, token: str | None = None) -> bool:
+    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any], token: str | None = None) -> bool:
         """Enter an attempt's outcome; whether the call is to be sent again. `token` is its batch's."""
         if outcome.replied or outcome.kind in (*FINAL, "failed", "adapt"):
             self.endpoint.answered_at = time.time()
         if outcome.replied:
-            self.endpoint.habits.setdefault(call.model, {})
+            self.endpoint.refused.setdefault(call.model, set())
         if reply := self.keep(call.key, call.model, outcome, sent, token):
             self.done[call.key] = reply
             self._expect()
             return False
         if outcome.kind == "adapt":
-            other = "max_completion_tokens" if outcome.text == "max_tokens" else None
-            self.endpoint.habits.setdefault(call.model, {})[outcome.text] = other
+            self.endpoint.refused.setdefault(call.model, set()).add(outcome.text)
             return True
         if outcome.kind == "stop":
             self.halt(outcome.error, outcome.cause, outcome.setting)
             return False
         return self._again(call, outcome)
 
-    def keep(self, key: str, model: str, outcome: Outcome, sent: Body, token: str | None) -> Completion | None:
+    def keep(
+        self, key: str, model: str, outcome: Outcome, sent: dict[str, Any], token: str | None
+    ) -> Completion | None:
         """Settle a call in the store; its reply, if the outcome is one."""
-        hide, settings = self.endpoint.hide, {name: value for name, value in sent.items() if name != "messages"}
-        text, error, final = hide(outcome.text), hide(outcome.error), outcome.kind in FINAL
-        reply = (outcome.kind, text, error, model, json.dumps(settings)) if final else ()
+        settings = json.dumps({name: value for name, value in sent.items() if name != "messages"})
+        text, error = map(self.endpoint.key.hide, (outcome.text, outcome.error))
+        final = outcome.kind in FINAL
+        reply = (outcome.kind, text, error, model, settings) if final else ()
         paid = self.store.settle(key, outcome.paid, self.bill, token, reply)
         self.paid += paid
         return Completion(cast(Status, outcome.kind), text, paid, False, error, key, model) if final else None
@@ -156,12 +153,12 @@ class Asking:
     def fail(self, call: Call, error: str, cause: Cause) -> None:
         """End a row without a reply; it is not stored, so that the next map asks it again."""
         self.failed += 1
-        told = (self.endpoint.hide(error), call.key, call.model, cause)
-        self.done[call.key] = Completion("failed", "", NOTHING, False, *told)
+        error = self.endpoint.key.hide(error)
+        self.done[call.key] = Completion("failed", "", NOTHING, False, error, call.key, call.model, cause)
 
     def _again(self, call: Call, outcome: Outcome) -> bool:
         """After a failed attempt: whether the call is sent again. If not, its row, or the whole map, has failed."""
-        known, most, url = call.model in self.endpoint.habits, self.config.max_attempts, endpoint(self.config)
+        known, most, url = call.model in self.endpoint.refused, self.config.max_attempts, endpoint(self.config)
         call.tries += 1
         call.limited += outcome.kind == "limited" or (outcome.kind == "unreachable" and known)
         call.failing_since = call.failing_since or time.time()
@@ -193,5 +190,5 @@ class Asking:
         arrived, whole = len(self.done), len(self.calls)
         if arrived >= PILOT and self.expected.basis == "sizes":
             usage = Usage(*(round(n * whole / arrived) for n in (self.paid.prompt_tokens, self.paid.completion_tokens)))
-            self.expected = priced(whole, usage, self.config, "pilot")
+            self.expected = replace(self.expected, usage=usage, basis="pilot")
             self.store.expect(self.bill, self.expected)

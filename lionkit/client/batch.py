@@ -6,8 +6,6 @@ submitted twice. Rows that failed or are missing are asked again in the next bat
 provider's own page.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time
@@ -19,7 +17,8 @@ import openai
 
 from lionkit.client.asking import Asking
 from lionkit.client.outcomes import Outcome, message_of, read_error, read_reply
-from lionkit.config import endpoint
+from lionkit.client.wire import failure
+from lionkit.config import ApiConfig, endpoint
 
 PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 ROWS, BYTES = 50_000, 190_000_000
@@ -45,16 +44,13 @@ async def run(asking: Asking, client: openai.AsyncOpenAI, *, submit: bool) -> No
                 share = min(share, len(asking.queue)) // 2
                 if not share:
                     asking.halt(f"a batch was not accepted: {refused}", setting="api.batch")
-    except openai.APIStatusError as error:
-        outcome = read_error(error.status_code, error.body, {}, {}, asking.config)
+    except openai.APIError as error:
+        outcome = failure(error, {}, asking.config)
         said, setting = outcome.error, outcome.setting
-        if error.status_code in (404, 405):
+        if isinstance(error, openai.APIStatusError) and error.status_code in (404, 405):
             said = "it has none (then set batch=False), or not this batch (then use the key and project that made it)"
             setting = "api.batch"
         asking.halt(f"the Batch API of {endpoint(asking.config)} failed: {said}", outcome.cause, setting)
-    except openai.APIConnectionError:
-        said = f"{endpoint(asking.config)} gives no reply: check base_url and the network"
-        asking.halt(said, setting="api.base_url")
 
 
 async def _submit(asking: Asking, client: openai.AsyncOpenAI, share: int) -> bool:
@@ -97,19 +93,13 @@ async def _collect(asking: Asking, client: openai.AsyncOpenAI) -> str:
     """
     crowded = ""
     for token, batch_id in asking.store.batches(asking.queue):
-        batch_id = batch_id or await _find(client, token)
-        batch = await _wait(asking, client, batch_id) if batch_id else None
-        if batch_id and batch is None:
-            return ""  # the map has halted; the batch goes on at the provider
-        if batch:
-            rows: dict[str, Any] = {}
-            for file in filter(None, (batch.error_file_id, batch.output_file_id)):
-                rows |= _rows((await client.files.content(file)).text)
-            sent = {"batch": batch_id, "model": (batch.metadata or {}).get("model", "")}
-            _enter(asking, rows, token, sent, missing=batch.status in ("completed", "expired"))
-        asking.store.close_batch(token)
-        if batch:
+        if batch_id := batch_id or await _find(client, token):
+            batch = await _wait(asking, client, batch_id)
+            if batch is None:
+                return ""  # the map has halted; the batch goes on at the provider
+            await _enter(asking, client, batch, token)
             crowded = _refused(asking, batch) or crowded
+        asking.store.close_batch(token)
     asking.queue = deque(call for call in asking.queue if call.key not in asking.done)
     return crowded
 
@@ -118,13 +108,12 @@ def _refused(asking: Asking, batch: Any) -> str:
     """Halt for a batch that was not accepted or was cancelled; one that only needs more room: the provider's words."""
     faults = batch.errors.data or [] if batch.errors else []
     said = "; ".join(str(fault.message) for fault in faults[:3])
-    if batch.status == "cancelled":
-        asking.halt(f"batch {batch.id} was cancelled at the provider; what it had answered is stored")
-    if batch.status != "failed":
-        return ""
-    if any(fault.code == CROWDED for fault in faults):
+    if batch.status == "failed" and any(fault.code == CROWDED for fault in faults):
         return said
-    asking.halt(f"batch {batch.id} was not accepted: {said}", setting="api.batch")
+    if batch.status == "failed":
+        asking.halt(f"batch {batch.id} was not accepted: {said}", setting="api.batch")
+    elif batch.status == "cancelled":
+        asking.halt(f"batch {batch.id} was cancelled at the provider; what it had answered is stored")
     return ""
 
 
@@ -156,37 +145,37 @@ def _rows(lines: str) -> dict[str, Any]:
     """The rows of a result file by call; rows that cannot be read are left out, and so asked again."""
     rows = {}
     for line in lines.split("\n"):  # splitlines would also cut at line separators inside a reply
-        try:
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             row = json.loads(line)
             rows[row["custom_id"].partition(":")[0]] = row
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
     return rows
 
 
-def _enter(asking: Asking, rows: dict[str, Any], token: str, sent: dict[str, Any], *, missing: bool) -> None:
-    """Settle each call that the batch still holds like one that was sent alone; with `missing`, also those without a
-    row. Calls of other maps are stored for them. `sent` holds for all rows: the batch's id and its model.
-    """
-    calls = {call.key: call for call in asking.queue}
+async def _enter(asking: Asking, client: openai.AsyncOpenAI, batch: Any, token: str) -> None:
+    """Settle each call that an ended batch still holds like one that was sent alone; those of other maps are stored
+    for them. One without a row counts as tried, unless the batch was refused or cancelled."""
+    rows: dict[str, Any] = {}
+    for file in filter(None, (batch.error_file_id, batch.output_file_id)):
+        rows |= _rows((await client.files.content(file)).text)
+    tried, calls = batch.status in ("completed", "expired"), {call.key: call for call in asking.queue}
+    sent = {"batch": batch.id, "model": (batch.metadata or {}).get("model", "")}
     for key in asking.store.held(token):
-        if key not in rows and not missing:
-            continue
-        call = calls.get(key)
-        asked = sent | (asking.body(call) if call else {})
-        outcome = _outcome(asking, rows.get(key) or {}, asked)
-        if call:
-            asking.settle(call, outcome, asked, token)
-        else:
-            asking.keep(key, sent["model"], outcome, asked, token)
+        if tried or key in rows:
+            call = calls.get(key)
+            asked = sent | (asking.body(call) if call else {})
+            outcome = _outcome(rows.get(key) or {}, asked, asking.config)
+            if call:
+                asking.settle(call, outcome, asked, token)
+            else:
+                asking.keep(key, sent["model"], outcome, asked, token)
 
 
-def _outcome(asking: Asking, row: dict[str, Any], asked: dict[str, Any]) -> Outcome:
+def _outcome(row: dict[str, Any], asked: dict[str, Any], config: ApiConfig) -> Outcome:
     response = row["response"] if isinstance(row.get("response"), dict) else {}
     status, body = response.get("status_code"), response.get("body")
     if status == 200:
-        return read_reply(body, {}, asked, asking.config)
+        return read_reply(body, {}, asked, config)
     if status and isinstance(status, int):
-        return read_error(status, body, {}, asked, asking.config)
+        return read_error(status, body, {}, asked, config)
     fault = message_of(row.get("error")) or ("its row is unreadable" if row else "it is not in the results")
     return Outcome("retry", error=f"the batch did not answer it: {fault}")

@@ -4,8 +4,6 @@ Estimates are computed from text sizes: no tokenizer is downloaded and no price 
 (`ApiConfig.price_per_million`); without them, only tokens are given.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -22,6 +20,8 @@ from lionkit.records import Status
 Cause = Literal["", "key", "model", "empty", "system role", "outage"]
 """What a failure came from, where callers act on it: a refused key or model, an empty reply, a chat template without a
 system role, an endpoint or a network that failed (`outage`: asking again later may succeed)."""
+Price = tuple[float, float] | None
+"""Dollars per million (prompt, reply) tokens; None where unknown."""
 LOOPBACK = re.compile(r"(?<=://)(localhost|127\.0\.0\.1)(?=[:/]|$)")
 """This machine, in an address: two names for one host."""
 
@@ -59,14 +59,13 @@ class Usage:
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
-    def __add__(self, other: Usage) -> Usage:
+    def __add__(self, other: "Usage") -> "Usage":
         return Usage(*map(add, astuple(self), astuple(other)))
 
-    def dollars(self, price_per_million: tuple[float, float] | None) -> float:
-        """Cost at (prompt, reply) dollars per million tokens; NaN where the price is unknown."""
-        if price_per_million is None:
-            return float("nan")
-        return (self.prompt_tokens * price_per_million[0] + self.completion_tokens * price_per_million[1]) / 1e6
+    def dollars(self, price: Price) -> float:
+        """The cost in dollars; NaN where the price is unknown."""
+        asked, written = price or (math.nan, math.nan)
+        return (self.prompt_tokens * asked + self.completion_tokens * written) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +98,9 @@ class Call:
 
     request: ChatRequest
     model: str
-    keys: list[str]
-    """Its key, then others under which older stores may hold the reply."""
+    key: str
+    old_key: str
+    """The key under which an older store may hold the reply: they kept `localhost` apart from `127.0.0.1`."""
     family: str
     """The key without the token limit: calls of one family differ in nothing else."""
     tries: int = 0
@@ -109,16 +109,12 @@ class Call:
     failing_since: float = 0.0
     """When the first try failed, in seconds since the epoch."""
 
-    @property
-    def key(self) -> str:
-        return self.keys[0]
-
 
 def call_of(request: ChatRequest, base_url: str, model: str) -> Call:
     """The request as a call to this endpoint. In keys, `localhost` is `127.0.0.1`."""
-    urls = {re.sub(LOOPBACK, host, base_url): None for host in ("127.0.0.1", "localhost")}
-    keys = [call_key(request, url, model) for url in urls]
-    return Call(request, model, keys, call_key(replace(request, max_tokens=None), next(iter(urls)), model))
+    url, old_url = (LOOPBACK.sub(host, base_url) for host in ("127.0.0.1", "localhost"))
+    keys = (call_key(request, url, model), call_key(request, old_url, model))
+    return Call(request, model, *keys, call_key(replace(request, max_tokens=None), url, model))
 
 
 def serves(reply: Completion, limit: int, wanted: int | None) -> bool:
@@ -155,28 +151,31 @@ class Estimate:
 
     calls: int
     usage: Usage
-    dollars: float
-    """NaN where no price is given."""
     basis: str
     """One of `BASES`."""
+    price: Price
+
+    @property
+    def dollars(self) -> float:
+        """NaN where no price is given."""
+        return self.usage.dollars(self.price)
 
     def __str__(self) -> str:
         calls, asked, written = f"{self.calls:,} call", self.usage.prompt_tokens, self.usage.completion_tokens
-        tokens = f"{calls}{'s' * (self.calls != 1)}, {asked:,} + {written:,} tokens"
-        money = "" if self.dollars != self.dollars else f", ${self.dollars:,.2f}"
-        return f"{tokens}{money} ({BASES[self.basis]})"
+        money = f", ${self.dollars:,.2f}" if self.price else ""
+        return f"{calls}{'s' * (self.calls != 1)}, {asked:,} + {written:,} tokens{money} ({BASES[self.basis]})"
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
-    """Their sum, with the basis of the last one."""
+    """Their sum, with the basis and the price of the last one."""
     usage = sum((e.usage for e in estimates), Usage())
-    return Estimate(sum(e.calls for e in estimates), usage, sum(e.dollars for e in estimates), estimates[-1].basis)
+    return replace(estimates[-1], calls=sum(e.calls for e in estimates), usage=usage)
 
 
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
     """Tokens and dollars before anything is asked: four bytes of a prompt a token, replies as long as allowed."""
     usage = Usage(sum(_size(r) // 4 for r in requests), sum(r.max_tokens or 0 for r in requests))
-    return priced(len(requests), usage, config, "sizes")
+    return Estimate(len(requests), usage, "sizes", config.price_per_million)
 
 
 @dataclass(frozen=True)
@@ -191,8 +190,3 @@ class Bill:
 
     def __str__(self) -> str:
         return f"{self.label}: {self.actual}; expected were {self.expected}"
-
-
-def priced(calls: int, usage: Usage, config: ApiConfig, basis: str) -> Estimate:
-    """The estimate for this usage at the configuration's price."""
-    return Estimate(calls, usage, usage.dollars(config.price_per_million), basis)

@@ -4,30 +4,23 @@ Stored replies are read in one go. The rest is asked in a thread with an event l
 notebook cell, a script, and several threads alike. A reply is in the store before it is returned.
 """
 
-from __future__ import annotations
-
 import asyncio
-import concurrent.futures
 import contextlib
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lionkit.client.asking import Asking, Endpoint
-from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Usage, call_of, estimate, priced
-from lionkit.client.key import Key
+from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Price, Usage, call_of
 from lionkit.client.live import run
-from lionkit.client.pacing import Pacer
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
 from lionkit.config import ApiConfig, endpoint
 from lionkit.errors import ConfigError, LionkitError, StageStopped
 from lionkit.progress import Progress
 
-LOCAL = ("127.0.0.1", "localhost", "::1", "answer-key.invalid")
 DRAIN = 10.0
 """Seconds that calls in flight get to arrive after an interrupt; a second interrupt cuts them off."""
 
@@ -43,9 +36,8 @@ class ChatClient:
     ) -> None:
         self.config, self.store, self.app, self.replay = config, Path(store), app, replay
         self.ambient = ambient
-        self._key = Key()
-        pacer = Pacer(config.requests_per_minute, config.tokens_per_minute)
-        self._endpoint = Endpoint(config, pacer, threading.Semaphore(config.concurrency), self._key.hide)
+        self._endpoint = Endpoint(config)
+        self._key = self._endpoint.key
 
     def map(
         self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None
@@ -88,10 +80,7 @@ class ChatClient:
     def bills(self) -> list[Bill]:
         """Expected and actual use of every `map` on this store that asked something, oldest first."""
         with Store(self.store, read_only=self.replay) as store:
-            return [self._bill(*row) for row in store.bills().values()]
-
-    def _bill(self, label: str, basis: str, planned: int, expected: Usage, calls: int, used: Usage) -> Bill:
-        return Bill(label, priced(planned, expected, self.config, basis), priced(calls, used, self.config, "actual"))
+            return list(store.bills(self.config.price_per_million).values())
 
     def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
         url, own = endpoint(self.config), self.config.model
@@ -103,25 +92,22 @@ class ChatClient:
             problem = "a budget needs max_tokens in every request: without it, a reply can cost anything"
             raise ConfigError(problem, setting=next(iter(self._endpoint.budgets)))
         self._key.find(self.config, offline=self.app is not None)
-        self._endpoint.local = self.app is not None or urlsplit(endpoint(self.config)).hostname in LOCAL
 
     def _ask(self, calls: list[Call], store: Store, progress: bool | str, batch: bool) -> dict[str, Completion]:
         label = progress if isinstance(progress, str) else "calls"
         aloud = progress is not False and self.app is None  # servers in this process cost nothing
-        expected = estimate([call.request for call in calls], self.config)
+        asking = Asking(self._endpoint, store, label, calls, batch)
         if aloud:
             batched = "; as a batch, up to a day: stop and run again whenever you like" if batch else ""
-            print(f"{label}: about to make {expected}{batched}")
-        bill = store.open_bill(label, expected)
-        asking = Asking(self._endpoint, store, bill, calls, expected, batch)
+            print(f"{label}: about to make {asking.expected}{batched}")
         try:
             with Progress(len(calls), label, "replies", shown=progress is not False) as bar:
                 self._work(asking, bar)
         finally:
             with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
-                store.leave(bill)
+                store.leave(asking.bill)
         if aloud:
-            print(self._bill(*store.bills()[bill]))
+            print(store.bills(self.config.price_per_million)[asking.bill])
         if stopped := asking.stopped:
             if stopped.cause == "key":
                 self._key.value = ""  # one that was typed is asked for again
@@ -130,47 +116,42 @@ class ChatClient:
         return asking.done
 
     def _work(self, asking: Asking, bar: Progress) -> None:
-        """Ask in a thread; an interrupt waits for calls in flight."""
+        """Ask in a thread; an interrupt lets calls in flight arrive for a while, then cuts them off."""
+        loop = asyncio.new_event_loop()
 
-        async def work() -> None:
-            await run(asking, connect(self.config, self._key.value, self.app, self.ambient))
+        def work() -> None:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                sdk = connect(self.config, self._key.value, self.app, self.ambient)
+                runner.run(run(asking, sdk))
 
-        with concurrent.futures.ThreadPoolExecutor(1, "lionkit-client") as thread:
-            future = thread.submit(asyncio.run, work())
+        with ThreadPoolExecutor(1, "lionkit-client") as thread:
+            future = thread.submit(work)
             try:
                 _watch(future, asking, bar)
             except KeyboardInterrupt:
-                _drain(future, asking)
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile: everything has arrived
+                    loop.call_soon_threadsafe(asking.halt, "interrupted")
+                try:
+                    wait([future], DRAIN)
+                finally:
+                    for task in asyncio.all_tasks(loop):
+                        loop.call_soon_threadsafe(task.cancel)
                 _watch(future, asking, bar)
                 kept = f"{asking.kept} of {len(asking.calls)} replies are stored in {self.store}"
                 raise KeyboardInterrupt(f"interrupted; {kept}: run again to go on") from None
         future.result()
 
 
-def _watch(future: concurrent.futures.Future[None], asking: Asking, bar: Progress) -> None:
+def _watch(future: Future[None], asking: Asking, bar: Progress) -> None:
     """Show the progress until the map has ended."""
     price, started, running = asking.config.price_per_million, time.monotonic(), True
     while running:
-        running = bool(concurrent.futures.wait([future], 0.1).not_done)
+        running = bool(wait([future], 0.1).not_done)
         arrived = len(asking.done)
         cost = f"{_money(asking.paid, price)} of about {_money(asking.expected.usage, price)}"
         rate = arrived / (time.monotonic() - started)
         bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=asking.failed)
 
 
-def _money(usage: Usage, price: tuple[float, float] | None) -> str:
+def _money(usage: Usage, price: Price) -> str:
     return f"${usage.dollars(price):.4f}" if price else f"{usage.total_tokens:,} tokens"
-
-
-def _drain(future: concurrent.futures.Future[None], asking: Asking) -> None:
-    """Let calls in flight arrive, for a while; then cut them off."""
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile: everything has arrived
-        try:
-            if asking.loop is None:
-                asking.halt("interrupted")
-            else:
-                asking.loop.call_soon_threadsafe(asking.halt, "interrupted")
-            concurrent.futures.wait([future], DRAIN)
-        finally:
-            if asking.loop and asking.task and not future.done():
-                asking.loop.call_soon_threadsafe(asking.task.cancel)

@@ -1,9 +1,9 @@
 """The API key: kept in memory only, taken out of every text that is stored or shown."""
 
-from __future__ import annotations
-
+import contextlib
 import getpass
 import os
+import re
 import sys
 
 from lionkit.config import OPENAI_URL, ApiConfig, endpoint
@@ -34,13 +34,10 @@ class Key:
         if not self.value and (offline or endpoint(config) != OPENAI_URL):
             self.value = "none-needed"
         if not self.value and (hasattr(sys, "ps1") or (sys.stdin is not None and sys.stdin.isatty())):
-            try:
+            with contextlib.suppress(EOFError, NotImplementedError):
                 self.value = getpass.getpass(f"{name} (not shown, kept in memory only): ").strip()
-            except (EOFError, NotImplementedError):
-                pass
-        if self.value.isascii() and self.value.isprintable() and self.value and " " not in self.value:
-            return
-        missing = f"no API key: put it in the environment variable {name}, or set base_url to a server"
-        odd = f"the API key in {name} holds spaces or characters no key has: copy it again"
-        problem, self.value = odd if self.value else missing, ""
-        raise LionkitError(problem, setting="api.api_key_env")
+        if not re.fullmatch("[!-~]+", self.value):
+            missing = f"no API key: put it in the environment variable {name}, or set base_url to a server"
+            odd = f"the API key in {name} holds spaces or characters no key has: copy it again"
+            problem, self.value = odd if self.value else missing, ""
+            raise LionkitError(problem, setting="api.api_key_env")

@@ -4,8 +4,6 @@ A call is claimed for one attempt: between attempts, another map of this process
 nothing new is sent, and calls in flight still arrive and are stored.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections import deque
@@ -15,7 +13,6 @@ import openai
 from lionkit.client import batch
 from lionkit.client.asking import Asking
 from lionkit.client.calls import Call, bound
-from lionkit.client.outcomes import NOTHING
 from lionkit.client.wire import attempt
 from lionkit.errors import LionkitError
 
@@ -30,15 +27,14 @@ a model name that is refused is refused within a round trip, and then costs one 
 
 async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
     """Ask everything in the queue. Each model's first call goes ahead alone: what refuses it would refuse them all."""
-    asking.loop, asking.task = asyncio.get_running_loop(), asyncio.current_task()
     if limit := asking.config.stage_timeout:
         said = f"the map took longer than its stage_timeout of {limit:g} s"
-        asking.loop.call_later(limit, asking.halt, said, "", "api.stage_timeout")
+        asyncio.get_running_loop().call_later(limit, asking.halt, said, "", "api.stage_timeout")
     ahead: list[asyncio.Task[None]] = []
     async with client:
         try:
             await batch.run(asking, client, submit=False)
-            for model in sorted({call.model for call in asking.queue} - asking.endpoint.habits.keys()):
+            for model in sorted({call.model for call in asking.queue} - asking.endpoint.refused.keys()):
                 first = next(call for call in asking.queue if call.model == model)
                 asking.queue.remove(first)
                 ahead.append(asyncio.create_task(_work(asking, client, deque([first]))))
@@ -63,13 +59,22 @@ async def _work(asking: Asking, client: openai.AsyncOpenAI, queue: deque[Call]) 
     try:
         while queue and not asking.halted.is_set():
             call = queue.popleft()
-            state = asking.claim(call)
-            if state == "claimed":
-                wait = await _attempt(asking, client, call)
-                if wait is not None:
-                    await asking.rest(wait)
-                    queue.appendleft(call)
-            elif state != "done":
+            most = bound(call.request)
+            tokens = most.prompt_tokens // 4 + most.completion_tokens
+            if not await _admitted(asking, tokens):
+                return
+            try:
+                state, wait = asking.claim(call), None
+                if state == "claimed":
+                    wait = await _attempt(asking, client, call, tokens)
+                else:
+                    asking.endpoint.pacer.settle(tokens)
+            finally:
+                asking.endpoint.seats.release()
+            if wait is not None:
+                await asking.rest(wait)
+                queue.appendleft(call)
+            if state in ("taken", "wait"):
                 asking.queue.append(call)
             if state == "wait":
                 return
@@ -77,27 +82,18 @@ async def _work(asking: Asking, client: openai.AsyncOpenAI, queue: deque[Call]) 
         asking.halt(str(error), setting=error.setting)
 
 
-async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call) -> float | None:
-    """Send a claimed call once and settle it; seconds to wait before the next attempt, None where there is none."""
-    body, most, pacer = asking.body(call), bound(call.request), asking.endpoint.pacer
-    tokens = most.prompt_tokens // 4 + most.completion_tokens
-    sent = False
+async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call, tokens: int) -> float | None:
+    """Send a claimed call once and settle it; seconds to wait before the next attempt, None where there is none.
+    `tokens` is what the pacer booked for it."""
+    body, pacer = asking.body(call), asking.endpoint.pacer
+    slot = str(call.request.slot) if asking.endpoint.local else ""
     try:
-        sent = await _admitted(asking, tokens)
-        if not sent:
-            asking.store.settle(call.key, NOTHING, asking.bill, None)
-            return None
-        slot = str(call.request.slot) if asking.endpoint.local else ""
         outcome = await attempt(client, body, asking.config, slot)
     except asyncio.CancelledError:
-        paid = None if sent else NOTHING  # what was sent may have been billed
-        asking.paid += asking.store.settle(call.key, paid, asking.bill, None)
+        asking.paid += asking.store.settle(call.key, None, asking.bill, None)  # it may have been billed
         raise
-    finally:
-        if sent:
-            asking.endpoint.seats.release()
     pacer.heed(outcome.headers)
-    pacer.settle(tokens - (most if outcome.paid is None else outcome.paid).total_tokens)
+    pacer.settle(tokens - (outcome.paid or bound(call.request)).total_tokens)
     if not asking.settle(call, outcome, body):
         return None
     if outcome.wait:

@@ -4,13 +4,15 @@ An outcome is final for the row (ok, truncated, filtered, refused, failed), or a
 (`retry`, `limited`, `unreachable`: after a wait; `adapt`: in another form), or stops the map (`stop`).
 """
 
-from __future__ import annotations
-
+import contextlib
 import email.utils
 import re
 import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lionkit.client.calls import Cause, Usage
@@ -26,22 +28,8 @@ MOST_TOKENS = 10**9
 CUT = ("length", "model_length", "max_tokens")
 BROKEN = ("error", "abort", "insufficient_system_resource")
 """`finish_reason`s of an unfinished reply: cut at the token limit; broken off by a fault of the server."""
-# what endpoints say, by what it means
-_UNSUPPORTED = re.compile(r"(?i)(un|not )support|unrecogni[sz]ed|unknown|unavailable|not permitted|only the default")
-_SCHEMA = re.compile(r"(?i)response.?format|(response|json).?schema|structured.?output|additional.?properties")
-_TOO_LONG = re.compile(r"(?i)context.?(length|window|size)|maximum context|prompt is too long")
-_FILTER = re.compile(r"(?i)content.?(filter|policy|management)|responsible.?ai|requires moderation|input was flagged")
-_NO_MONEY = re.compile(r"(?i)insufficient.?(quota|balance|credit)|billing|exceeded your current quota")
-_NO_KEY = re.compile(r"(?i)api.?key.{0,30}(not valid|invalid|not found|expired)")
-_NO_MODEL = re.compile(
-    r"(?is)(model|deployment).{0,200}(not.?found|not exist|no access)|(unknown|invalid|no such).model"
-    r"|not.found.{0,20} model|no endpoints found"
-)
-_NO_SYSTEM = re.compile(
-    r"(?is)system.?(role|message|prompt)s?.{0,40}(not|un).{0,12}(support|allow|permit|accept)"
-    r"|(not|un|n't).{0,12}support.{0,40}system.?(role|message|prompt)"
-    r"|only user and (assistant|model) roles|roles must alternate"
-)
+RULES = tomllib.loads(Path(__file__).with_name("outcomes.toml").read_text("utf-8"))["rule"]
+# how endpoints name a wait, and what may be part of a key
 _SOON = re.compile(r"(?i)(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)")
 _SECRET = re.compile(r"(?i)\b\w?(sk|pk|key|hf|xai|nvapi)[-_][\w*.\-]{4,}|\bAIza\S+|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*")
 
@@ -59,7 +47,8 @@ class Outcome:
     """None when nobody knows whether the endpoint billed it."""
     wait: float | None = None
     """Seconds the endpoint asked for."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
+    """The reply's, with the endpoint's own limits."""
     replied: bool = False
     """Whether a model is known to have answered."""
     cause: Cause = ""
@@ -67,7 +56,7 @@ class Outcome:
     """The setting whose change is the remedy, where there is one."""
 
 
-def read_reply(reply: Any, headers: Mapping[str, str], sent: Mapping[str, Any], config: ApiConfig) -> Outcome:
+def read_reply(reply: Any, headers: Headers, sent: Mapping[str, Any], config: ApiConfig) -> Outcome:
     """The meaning of a 200: the first choice's text and how it ended, or the error that OpenRouter puts there."""
     if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
         fields = _fields(reply)
@@ -81,22 +70,21 @@ def read_reply(reply: Any, headers: Mapping[str, str], sent: Mapping[str, Any], 
         if not isinstance(text, str):
             text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
     except (KeyError, IndexError, TypeError, AttributeError):
-        return Outcome("retry", error="the reply has no choices, or none that can be read", paid=None, headers=headers)
-    kind, text, error = "ok", _answer(text), ""
-    cause: Cause = ""
+        return Outcome("retry", error="the reply has no choices, or none that can be read", paid=None)
+    read = partial(Outcome, text=_answer(text), paid=paid, replied=True)
     if finish.startswith("content_filter"):
-        kind, error = "filtered", "the endpoint's content filter ended the reply"
-    elif refusal:
-        kind, text, error = "refused", "", f"the model refused: {one_line(str(refusal))}"
-    elif finish in BROKEN or choice.get("error"):
-        kind, error = "retry", f"the endpoint broke the reply off ({finish}) {message_of(choice.get('error'))}"
-    elif finish in CUT:
+        return read("filtered", error="the endpoint's content filter ended the reply")
+    if refusal:
+        return read("refused", text="", error=f"the model refused: {one_line(str(refusal))}")
+    if finish in BROKEN or choice.get("error"):
+        return read("retry", error=f"the endpoint broke the reply off ({finish}) {message_of(choice.get('error'))}")
+    if finish in CUT:
         limit = sent.get("max_tokens") or sent.get("max_completion_tokens") or (paid.completion_tokens if paid else 0)
-        where = "" if text.strip() else ", before its answer began (reasoning took it all)"
-        kind, error = "truncated", f"the reply was cut at {f'{limit} tokens' if limit else 'a token limit'}{where}"
-    elif not text.strip():
-        kind, error, cause = "retry", "the reply is empty", "empty"
-    return Outcome(kind, text, error, paid, headers=headers, replied=True, cause=cause)
+        where = "" if _answer(text).strip() else ", before its answer began (reasoning took it all)"
+        return read("truncated", error=f"the reply was cut at {f'{limit} tokens' if limit else 'a token limit'}{where}")
+    if not _answer(text).strip():
+        return read("retry", error="the reply is empty", cause="empty")
+    return read("ok")
 
 
 def _answer(text: str) -> str:
@@ -141,57 +129,31 @@ def one_line(text: str) -> str:
 
 
 def read_error(status: int, error: Any, headers: Headers, sent: Mapping[str, Any], config: ApiConfig) -> Outcome:
-    """The meaning of an HTTP error: whether it ends the row or the map, or the request is sent again."""
+    """The meaning of an HTTP error, by the rules in `outcomes.toml`."""
     error = _fields(error)
-    said, code = message_of(error), f"{error.get('code') or ''} {error.get('type') or ''}"
-    all_of_it, wait = f"{code} {said} {error.get('innererror') or ''}", retry_after(headers)
-    if wait is None and (soon := _SOON.search(said)):
-        wait = min(seconds(soon[1]), LONGEST_WAIT)
-    model, url = sent.get("model"), endpoint(config)
-    if status in (400, 403, 404) and _NO_MODEL.search(all_of_it):
-        said = f"{url} has no model {model!r} for this account: name one that it lists"
-        own = model == config.model  # a role that names another model has a setting of its own
-        return Outcome("stop", error=said, cause="model", setting="api.model" if own else "")
-    if status in (400, 403) and _FILTER.search(all_of_it):
-        return Outcome("filtered", error=f"the endpoint's content filter refused the prompt: {said}")
-    if status in (401, 403) or (status == 400 and _NO_KEY.search(said)):
-        said = f"{url} refuses the key ({status}): check the one in {config.api_key_env}"
-        return Outcome("stop", error=said, cause="key", setting="api.api_key_env")
-    # Gemini's message for its limit per minute reads like a used-up quota, but says when to retry
-    poor = _NO_MONEY.search(code) or (wait is None and _NO_MONEY.search(said))
-    if status == 402 or (status in (400, 429) and poor):
-        return Outcome("stop", error="the account's quota is used up: add credit or raise its limit, then run again")
-    if status in (404, 405):
-        remedy = "check base_url" if url.endswith("/v1") else "base_url usually ends in /v1"
-        said = f"{url}/chat/completions does not exist ({status}): {remedy}"
-        return Outcome("stop", error=said, setting="api.base_url")
-    if status == 429:
-        return Outcome("limited", error="the rate limit was hit", wait=wait, headers=headers)
-    if status in (408, 409) or status >= 500:
-        return Outcome("retry", error=f"the endpoint failed ({status}) {said}", wait=wait, headers=headers)
-    if _TOO_LONG.search(all_of_it):
-        return Outcome("failed", error=f"the prompt is too long for {model}: {said}")
-    for name in ("max_tokens", "temperature", "response_format"):
-        named = error.get("param") == name or name in said.replace(" ", "_")
-        # whatever is wrong with a response_format, a reply without it serves as well
-        odd = name == "response_format" and _SCHEMA.search(said)
-        if name in sent and (odd or named and _UNSUPPORTED.search(all_of_it)):
-            return Outcome("adapt", text=name, error=f"{model} does not take {name}: {said}")
-    refusal = f"the endpoint refused the request ({status}): {said}".rstrip(": ")
-    return Outcome("failed", error=refusal, cause="system role" if _NO_SYSTEM.search(said) else "")
+    said, model = message_of(error), sent.get("model")
+    wait = retry_after(headers, said)
+    line = " ".join(str(part) for part in (status, *map(error.get, ("code", "type", "param"))) if part) + " "
+    if status != 429 or wait is None:  # Gemini's limit per minute reads like a used-up quota, but says when to retry
+        line += f"{said} {error.get('innererror') or ''}"
+    known = {"url": endpoint(config), "model": model, "key_env": config.api_key_env, "status": status, "said": said}
+    rule = next(r for r in RULES if r.get("refuses") in (None, *sent) and re.search(r["pattern"], line, re.I | re.S))
+    told, cause, setting = rule["error"].format_map(known).rstrip(": "), rule.get("cause", ""), rule.get("setting", "")
+    if cause == "model" and model != config.model:
+        setting = ""  # a role that names another model has a setting of its own
+    return Outcome(rule["kind"], rule.get("refuses", ""), told, wait=wait, cause=cause, setting=setting)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the headers say, at most `LONGEST_WAIT`; None where they say nothing."""
+def retry_after(headers: Headers, said: str = "") -> float | None:
+    """Seconds to wait as the headers say, else the message; at most `LONGEST_WAIT`, None where neither says any."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         told = headers.get(name, "")
-        try:
-            wait = float(told) / unit
-        except ValueError:
+        with contextlib.suppress(ValueError, OverflowError):
             try:
+                wait = float(told) / unit
+            except ValueError:
                 wait = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
-            except (ValueError, OverflowError):
-                continue
-        if wait == wait:
-            return min(max(wait, 0.0), LONGEST_WAIT)
-    return None
+            if wait == wait:
+                return min(max(wait, 0.0), LONGEST_WAIT)
+    soon = _SOON.search(said)
+    return min(seconds(soon[1]), LONGEST_WAIT) if soon else None

@@ -5,8 +5,6 @@ spaced and not sent in bursts, because endpoints enforce a limit per minute over
 callers are told how long to wait. Shared by threads.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import threading
@@ -49,9 +47,8 @@ class Pacer:
                 start += random.uniform(0, 0.1 * (self._resume - now))  # not all at once when the pause ends
             for kind, amount in (("requests", 1), ("tokens", tokens)):
                 if pace := self._paces[kind]:
-                    slot = max(start, self._free[kind])
-                    self._free[kind] = slot + amount * 60 / (pace * MARGIN)
-                    start = slot
+                    start = max(start, self._free[kind])
+                    self._free[kind] = start + amount * 60 / (pace * MARGIN)
             return self.epoch, start - now
 
     def settle(self, unused_tokens: int) -> None:

@@ -7,26 +7,24 @@ since nobody knows whether they were billed. A call of a batch keeps its row, wi
 is collected. Holds no API key; not meant for network file systems without locks.
 """
 
-from __future__ import annotations
-
 import contextlib
-import errno
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lionkit.client import schema
-from lionkit.client.calls import Call, Completion, Estimate, Usage, bound, serves
+from lionkit.client.calls import Bill, Call, Completion, Estimate, Price, Usage, bound, serves
 from lionkit.client.turn import turn
 from lionkit.errors import LionkitError, StageStopped
+from lionkit.records import Status
 
-COLUMNS = "key, status, text, error, prompt_tokens, completion_tokens, reasoning_tokens, model"
-Budget = Callable[[Usage], str]
-Reply = tuple[str, str, str, str, str] | tuple[()]
+COLUMNS = "key, status, text, error, model, prompt_tokens, completion_tokens, reasoning_tokens"
 IN = "IN (SELECT value FROM json_each(?))"
 
 
@@ -58,12 +56,12 @@ class Store:
         db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False)
         if schema.version(db) < len(schema.STEPS):
             copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            db.backup(copy)
-            db.close()
+            with contextlib.closing(db):
+                db.backup(copy)
             schema.migrate(db := copy)
         return db
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,36 +82,38 @@ class Store:
         Where the exact call is not there, one that differs in its token limit alone serves too: a reply that ended by
         itself, if it fits into the new limit; a truncated one, if the new limit is not higher.
         """
-        keys, families = {key: call.key for call in calls for key in call.keys}, dict[str, list[Call]]()
-        rows = self._rows(f"SELECT {COLUMNS} FROM calls WHERE key {IN}", json.dumps(list(keys)))
-        found = {keys[row[0]]: _completion(row) for row in rows}
+        keys = {key: call.key for call in calls for key in (call.old_key, call.key)}
+        families, found = defaultdict[str, list[Call]](list), dict[str, Completion]()
         for call in calls:
-            if call.key not in found:
-                families.setdefault(call.family, []).append(call)
-        sql = f"SELECT family, max_tokens, {COLUMNS} FROM calls WHERE family {IN} ORDER BY status = 'truncated'"
-        for family, limit, *row in self._rows(sql, json.dumps(list(families))):
-            for call in families[family]:
-                if serves(reply := _completion(row), limit, call.request.max_tokens):
+            families[call.family].append(call)
+        wanted = f"key {IN} OR family {IN} ORDER BY status = 'truncated'"
+        sql = f"SELECT {COLUMNS}, family, max_tokens FROM calls WHERE {wanted}"
+        for *row, family, limit in self._rows(sql, json.dumps(list(keys)), json.dumps(list(families))):
+            reply = _completion(*row)
+            if reply.call_id in keys:
+                found[keys[reply.call_id]] = reply
+            for call in families.get(family, ()):
+                if serves(reply, limit, call.request.max_tokens):
                     found.setdefault(call.key, reply)
         return found
 
-    def claim(self, call: Call, bill: int, token: str | None, exceeded: Budget | None) -> Completion | str:
-        """The reply if it is there by now, else `claimed`, `taken` (another thread or a batch has it), or `wait` (the
-        budget may allow it once calls in flight are settled). `token` is that of the batch that it goes into.
+    def claim(self, call: Call, bill: int, token: str | None, exceeded: Callable[[Usage], str] | None) -> str:
+        """`claimed`, or else `done` (its reply is there by now), `taken` (another thread or a batch has it), or `wait`
+        (the budget may allow it once calls in flight are settled). `token` is that of the batch that it goes into.
 
         `exceeded` names the budget that so many tokens in all would exceed, if any; StageStopped where no call in
         flight can change that.
         """
         with self._transaction():
-            if row := self._rows(f"SELECT {COLUMNS} FROM calls WHERE key = ?", call.key):
-                return _completion(row[0])
+            if self._rows("SELECT 1 FROM calls WHERE key = ?", call.key):
+                return "done"
             if self._rows("SELECT 1 FROM pending WHERE key = ?", call.key):
                 return "taken"
             most = bound(call.request)
             if exceeded:
-                sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(bill IS NOT NULL) FROM pending"
+                sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), COUNT(bill) FROM pending"
                 ((asked, written, running),) = self._rows(sql)
-                if setting := exceeded(self.spent() + Usage(int(asked), int(written)) + most):
+                if setting := exceeded(self.spent() + Usage(asked, written) + most):
                     if running:
                         return "wait"
                     problem = "the budget is used up (a call counts at its longest until it is answered): raise it"
@@ -122,39 +122,28 @@ class Store:
             self._rows("INSERT INTO pending VALUES (?, ?, ?, NULL, ?, ?, ?)", *values)
         return "claimed"
 
-    def settle(self, key: str, paid: Usage | None, bill: int | None, token: str | None, reply: Reply = ()) -> Usage:
+    def settle(
+        self, key: str, paid: Usage | None, bill: int | None, token: str | None, reply: Collection[str] = ()
+    ) -> Usage:
         """End a call in flight: enter what it cost (None: its upper bound) in the account and a bill (None: that of
         the map that sent it), and keep its reply (status, text, error, model, settings as sent), if there is one.
 
         Returns what it cost. A call of a batch is settled once, whoever collects the batch.
         """
         with self._transaction():
-            sql = "FROM pending WHERE key = ? AND token IS ?"
-            if not (rows := self._rows(f"SELECT family, bill, prompt_tokens, completion_tokens {sql}", key, token)):
+            columns = "family, bill, prompt_tokens, completion_tokens"
+            sql = f"DELETE FROM pending WHERE key = ? AND token IS ? RETURNING {columns}"
+            if not (rows := self._rows(sql, key, token)):
                 return paid or Usage()
-            self._rows(f"DELETE {sql}", key, token)
-            family, own, asked, written = rows[0]
-            paid = paid or Usage(asked, written)
-            used = (paid.prompt_tokens, paid.completion_tokens)
+            family, own, *most = rows[0]
+            paid = paid or Usage(*most)
             if reply:
                 status, text, error, model, sent = reply
-                row = (
-                    key,
-                    status,
-                    text,
-                    error,
-                    *used,
-                    paid.reasoning_tokens,
-                    model,
-                    sent,
-                    time.time(),
-                    family,
-                    written,
-                )
+                row = (key, status, text, error, *astuple(paid), model, sent, time.time(), family, most[1])
                 self._rows(f"INSERT OR IGNORE INTO calls VALUES ({', '.join('?' * len(row))})", *row)
+            *used, thoughts = astuple(paid)
             add = "prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?"
-            more = "reasoning_tokens = reasoning_tokens + ?"
-            self._rows(f"UPDATE account SET {add}, {more}", *used, paid.reasoning_tokens)
+            self._rows(f"UPDATE account SET {add}, reasoning_tokens = reasoning_tokens + ?", *used, thoughts)
             calls = bool(reply) or sum(used) > 0
             self._rows(f"UPDATE bills SET {add}, calls = calls + ? WHERE rowid = ?", *used, calls, bill or own)
         return paid
@@ -191,9 +180,7 @@ class Store:
     def open_bill(self, label: str, expected: Estimate) -> int:
         """Begin the bill of a map; its number. What its calls cost is added as they are settled."""
         row = (label, expected.basis, expected.usage.prompt_tokens, expected.usage.completion_tokens, expected.calls)
-        with self._transaction():
-            self._rows("INSERT INTO bills VALUES (?, 0, ?, ?, ?, 0, 0, ?)", *row)
-            return self._rows("SELECT last_insert_rowid()")[0][0]
+        return self._rows("INSERT INTO bills VALUES (?, 0, ?, ?, ?, 0, 0, ?) RETURNING rowid", *row)[0][0]
 
     def expect(self, bill: int, expected: Estimate) -> None:
         """Replace what a map is expected to use."""
@@ -204,9 +191,8 @@ class Store:
         """The map of this bill has ended: nobody waits any more for the batches that it left open."""
         self._rows("UPDATE pending SET bill = NULL WHERE bill = ?", bill)
 
-    def bills(self) -> dict[int, tuple[str, str, int, Usage, int, Usage]]:
-        """(label, basis, calls and tokens expected, calls and tokens used) of every `map` that asked something, by
-        number, oldest first.
+    def bills(self, price: Price) -> dict[int, Bill]:
+        """The bill of every `map` that asked something, at this price, by number, oldest first.
 
         For a map that stopped, what was expected is scaled to the calls that it made, so that it and the map that went
         on add up to what one undisturbed map was expected to use.
@@ -214,9 +200,9 @@ class Store:
         bills = {}
         for number, label, calls, basis, *tokens, planned in self._rows("SELECT rowid, * FROM bills ORDER BY rowid"):
             made = calls if planned is None else min(calls, planned)
-            share = made / planned if planned else 1.0
-            expected = Usage(*(round(n * share) for n in tokens[:2]))
-            bills[number] = (label, basis, made, expected, calls, Usage(*tokens[2:]))
+            expected = Usage(*(round(n * made / planned) if planned else n for n in tokens[:2]))
+            actual = Estimate(calls, Usage(*tokens[2:]), "actual", price)
+            bills[number] = Bill(label, Estimate(made, expected, basis, price), actual)
         return bills
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
@@ -226,15 +212,9 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._reported():
+        with self._reported(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            yield
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
@@ -243,12 +223,21 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             problem, remedy = str(error), "see that the folder can be written and the file is a call store"
-            refused = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-            if refused or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
                 problem, remedy = "the disk is full", "free some space and run again; what was stored is whole"
             raise LionkitError(f"call store {self.path}: {problem}: {remedy}") from None
 
 
-def _completion(row: Sequence[Any]) -> Completion:
-    key, status, text, error, asked, written, reasoned, model = row
-    return Completion(status, text, Usage(asked, written, reasoned), True, error, key, model)
+def copy_store(source: Path, target: Path) -> None:
+    """Copy a store, which may be in use, for another run: its replies without its account, which the first run paid.
+    What is being asked, or waits in a batch, stays with the source."""
+    with Store(source, read_only=True) as store:
+        store._rows("VACUUM INTO ?", str(target))
+    with Store(target) as store:
+        store._rows("DELETE FROM pending")
+        store._rows("DELETE FROM bills")
+        store._rows("UPDATE account SET prompt_tokens = 0, completion_tokens = 0, reasoning_tokens = 0")
+
+
+def _completion(key: str, status: Status, text: str, error: str, model: str, *used: int) -> Completion:
+    return Completion(status, text, Usage(*used), True, error, key, model)

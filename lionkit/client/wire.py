@@ -3,11 +3,10 @@
 Only this module and `batch` use the SDK.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -21,11 +20,13 @@ LONGEST_CONNECT = 15.0
 """Seconds; until then nothing was sent, so nothing can have been billed."""
 
 
-def body_of(request: ChatRequest, model: str, habits: Mapping[str, str | None]) -> dict[str, Any]:
-    """The request's JSON; `habits` maps a setting that the model refuses to its other name, or to None to omit it."""
+def body_of(request: ChatRequest, model: str, refused: Collection[str]) -> dict[str, Any]:
+    """The request's JSON, without the settings that the model refuses; `max_tokens` then goes by its newer name."""
     settings = {name: getattr(request, name) for name in ("temperature", "max_tokens", "response_format")}
-    named = {habits.get(name, name): value for name, value in settings.items() if value is not None}
-    return {"model": model, "messages": request.messages, **{n: v for n, v in named.items() if n is not None}}
+    if "max_tokens" in refused:
+        settings["max_completion_tokens"] = request.max_tokens
+    taken = {name: value for name, value in settings.items() if value is not None and name not in refused}
+    return {"model": model, "messages": request.messages, **taken}
 
 
 def connect(config: ApiConfig, key: str, app: Any, ambient: bool = True) -> openai.AsyncOpenAI:
@@ -51,21 +52,27 @@ async def attempt(client: openai.AsyncOpenAI, body: dict[str, Any], config: ApiC
     try:
         async with asyncio.timeout(config.timeout):
             response = await client.post("/chat/completions", body=body, cast_to=httpx2.Response, options=options)
-    except openai.APIStatusError as error:
-        return read_error(error.status_code, error.body, error.response.headers, body, config)
-    except (TimeoutError, openai.APIConnectionError, ConnectionError) as error:
-        cause = error.__cause__
-        said = f"the connection failed ({type(cause or error).__name__})"
-        if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)):
-            return Outcome("unreachable", error=said, setting="api.base_url")
-        if isinstance(error, (TimeoutError, openai.APITimeoutError)):
-            return Outcome("retry", error=f"no reply within {config.timeout:g} s", paid=None, setting="api.timeout")
-        return Outcome("retry", error=said, paid=None)
+    except (openai.APIError, TimeoutError, ConnectionError) as error:
+        return failure(error, body, config)
     except UnicodeEncodeError:
         return Outcome("failed", error="the prompt holds a lone surrogate, which is no text")
     try:
-        reply = json.loads(response.content)
+        outcome = read_reply(json.loads(response.content), response.headers, body, config)
     except ValueError:
         start = one_line(response.content[:200].decode("utf-8", "replace"))[:60]
-        return Outcome("retry", error=f"the reply is not JSON: {start}", paid=None, headers=response.headers)
-    return read_reply(reply, response.headers, body, config)
+        outcome = Outcome("retry", error=f"the reply is not JSON: {start}", paid=None)
+    return replace(outcome, headers=response.headers)
+
+
+def failure(error: Exception, sent: dict[str, Any], config: ApiConfig) -> Outcome:
+    """What an error that the SDK raised means for the request."""
+    if isinstance(error, openai.APIStatusError):
+        headers = error.response.headers
+        return replace(read_error(error.status_code, error.body, headers, sent, config), headers=headers)
+    cause = error.__cause__
+    said = f"the connection failed ({type(cause or error).__name__})"
+    if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)):
+        return Outcome("unreachable", error=said, setting="api.base_url")
+    if isinstance(error, (TimeoutError, openai.APITimeoutError)):
+        return Outcome("retry", error=f"no reply within {config.timeout:g} s", paid=None, setting="api.timeout")
+    return Outcome("retry", error=said, paid=None)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lionkit.client import ChatClient, ChatRequest, Usage, estimate, schema
+from lionkit.client import ChatClient, ChatRequest, Usage, copy_store, estimate, schema
 from lionkit.client.calls import bound, call_key, call_of
 from lionkit.client.store import Store
 from lionkit.config import SANDBOX_URL, ApiConfig
@@ -113,6 +113,16 @@ def test_an_old_store_is_read_without_being_changed(old: Path) -> None:
     assert replay.spent() == Usage(30, 6, 3)
     assert replay.bills()[0].actual.calls == 3
     assert old.read_bytes() == before
+
+
+def test_a_copy_for_another_run_has_the_replies_and_none_of_the_costs(old: Path, tmp_path: Path) -> None:
+    before, path = old.read_bytes(), tmp_path / "fork" / "calls.sqlite"
+    path.parent.mkdir()
+    copy_store(old, path)
+    assert old.read_bytes() == before
+    made = client(path, None)
+    assert [c.text for c in made.map(asks(3))] == ["old 0", "old 1", "old 2"]
+    assert (made.spent(), made.bills(), rows(path, "SELECT key FROM pending")) == (Usage(), [], [])
 
 
 def test_old_replies_serve_their_own_limit_alone(old: Path) -> None:
@@ -267,7 +277,7 @@ def test_threads_share_the_turn_and_the_next_process_settles_what_a_dead_one_lef
         with two.asking():
             most = bound(call.request)
             assert two.spent() == most
-            assert [b[4:] for b in two.bills().values()] == [(1, most)]
+            assert [(b.actual.calls, b.actual.usage) for b in two.bills(None).values()] == [(1, most)]
             assert two.claim(call, bill, None, None) == "claimed"
 
 
