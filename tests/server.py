@@ -84,7 +84,8 @@ def create_app(
 @contextlib.contextmanager
 def serve(app: Starlette) -> Iterator[str]:
     """Run the app under uvicorn in a thread on a free port of 127.0.0.1; yields the base URL, with /v1."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level=60, log_config=None, lifespan="off"))
+    quiet = {"log_level": 60, "log_config": None}  # setting logging up would close the streams of others' handlers
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", **quiet))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
