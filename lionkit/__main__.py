@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import typer
 
 from lionkit import config, loop, pools
-from lionkit import notebooks as headless
 from lionkit import plan as planning
 from lionkit.client import Bill, ChatClient, total
 from lionkit.errors import ConfigError, LionkitError
@@ -92,6 +91,8 @@ def compare(
 @app.command()
 def notebooks(name: Name = "") -> None:
     """Run the notebooks in order, write their executed copies and pages, and show the result."""
+    from lionkit import notebooks as headless  # here: nbformat takes over a second
+
     opened = open_run(name)
     os.environ["LIONKIT_RUN"] = opened.name
     paths = headless.find()

@@ -49,7 +49,8 @@ def judged(items: list[Instruction], folder: Path) -> Judged:
 
 def read_discrimination(run: Run, iteration: int) -> Judged:
     """What the referee said of the cache pool; StageMissing where the stage was not run."""
-    return judged(cache_pool(run, iteration), run.require(iteration, "discrimination"))
+    folder = run.require(iteration, "discrimination")
+    return judged(cache_pool(run, iteration), folder)
 
 
 def read_evaluation(run: Run, iteration: int) -> Judged:

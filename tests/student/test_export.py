@@ -260,10 +260,10 @@ def test_the_command_line(tiny_model: Path, adapter: Path, tmp_path: Path, monke
     (tmp_path / "mine.json").write_text("[]")
     own = str(tmp_path / "mine.json")
     run = open_run("r", preset="smoke", student={"model": str(tiny_model)}, seed_file=own)
-    with pytest.raises(StageMissing, match="imitation of iteration 2 is not done"):
+    with pytest.raises(StageMissing, match="imitation of iteration 1 is not done"):
         CliRunner().invoke(app, ["export-student", str(tmp_path / "out"), "--run", "r"], catch_exceptions=False)
     shutil.copytree(adapter, run.folder(1, "imitation") / "adapter")
-    (run.folder(1, "imitation") / "done.json").write_text("{}")
+    (run.folder(1, "imitation") / "done.json").write_text('{"inputs": {}, "files": {}, "result": {}}')
     command = ["export-student", str(tmp_path / "out"), "--run", "r", "--iteration", "1", "--base", "someone/tiny"]
     said = CliRunner().invoke(app, command, catch_exceptions=False)
     assert said.exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from lionkit.client.calls import Usage
 from lionkit.config import Config
 from lionkit.errors import ConfigError, StageStopped
 from lionkit.records import Instruction
-from lionkit.run import open_run
+from lionkit.run import digest, open_run
 from lionkit.run.settings import preset
+from lionkit.run.stages import ADAPTER
 from lionkit.sandbox.families import solve
 from lionkit.student import served
 
@@ -217,7 +219,8 @@ def test_a_run_whose_student_is_served(tmp_path: Path, capsys: pytest.CaptureFix
     folder = run.folder(1, "imitation") / "adapter"
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(b"weights")
-    (folder.parent / "done.json").write_text("{}")
+    written = {ADAPTER: digest(folder.parent / ADAPTER)}
+    (folder.parent / "done.json").write_text(json.dumps({"inputs": {}, "files": written, "result": {}}))
     assert loop.score(run, roles, 1)["exact_match"] == 1
     assert len(set(names)) == 2
     assert len(names) == 8
