@@ -24,6 +24,7 @@ from lionkit.sandbox.families import solve
 from lionkit.student import served
 
 URL = "http://student.invalid/v1"
+LOCAL = "http://127.0.0.1:9/v1"  # servers on this machine are told the slot of each call
 ITEMS = [Instruction(f"Say {n}.") for n in range(5)]
 
 
@@ -204,8 +205,8 @@ def test_the_teachers_key_budget_and_pace_stay_with_the_teacher(
 
 def test_a_run_whose_student_is_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The base and each adapter are asked under their own names; nothing is loaded here to answer."""
-    run = open_run("r", preset="smoke", student_url=URL, train_size=8, heldout_size=4)
-    assert f"answering from {URL}" in capsys.readouterr().out
+    run = open_run("r", preset="smoke", student_url=LOCAL, train_size=8, heldout_size=4)
+    assert f"answering from {LOCAL}" in capsys.readouterr().out
     names = []
 
     def answer(messages: Any, *, temperature: float, slot: str) -> str:
