@@ -380,7 +380,8 @@ def test_a_map_that_is_interrupted_has_its_bill(tmp_path: Path) -> None:
     assert made.spent() == server
 
 
-def test_useless_replies_are_on_the_bill_but_not_expected(tmp_path: Path) -> None:
+def test_useless_replies_are_on_the_bill_but_not_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lionkit.client.live.BACKOFF", 0.01)
     app = create_app(backwards, faults=Faults(0.4, kinds=("null",)))
     made = client(tmp_path / "calls.sqlite", app, concurrency=4)
     made.map(asks(30))
