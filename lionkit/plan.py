@@ -8,8 +8,6 @@ it against measurements.
 Calls are counted from the settings; tokens assume replies at `REPLY` tokens, so a pilot of a few calls is better.
 """
 
-from __future__ import annotations
-
 import os
 from bisect import bisect_right
 from collections.abc import Callable

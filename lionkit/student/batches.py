@@ -3,8 +3,6 @@
 A step takes the same rows however many processes share it, and no row counts twice. Packing is not covered.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -5,8 +5,6 @@ versions, counts, scores. Folders of the user's machine, addresses and keys are 
 escaped, since names and messages may come from a model or a stranger's file.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath

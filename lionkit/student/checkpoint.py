@@ -5,8 +5,6 @@ one, or with a damaged file, was cut short and is passed over. No adapter with a
 written.
 """
 
-from __future__ import annotations
-
 import errno
 import gc
 import hashlib

@@ -7,8 +7,6 @@ v0 rows of zeros (`"zero"`). They came as `.bin` files, so these are read too, a
 what a pickle may hold (`weights_only`); what is written is safetensors.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil

@@ -8,8 +8,6 @@ bytes a weight in bfloat16 for as long as the block lasts; larger models keep th
 are not covered: bitsandbytes has fused kernels there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial

@@ -6,8 +6,6 @@ chat template (with an empty system message, which keeps a template's default on
 SmolLM2), or the plain format that the paper's students were trained on. Packing is not covered.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ rounded already, and a merge would round the adapter away with them. GGUF is wri
 converter where that is at hand. Nothing is uploaded, and quantised exports are not covered.
 """
 
-from __future__ import annotations
-
 import filecmp
 import json
 import os

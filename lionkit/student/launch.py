@@ -5,8 +5,6 @@ that one process asks the teacher, prints and writes. Its calls of `train` reach
 (DDP: gloo on CPUs, NCCL on GPUs). Machines that do not share the folder of runs are not covered.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -4,8 +4,6 @@ Weights come from safetensors only and no code of a model repository is run. Com
 where the processor or card multiplies it natively, float16 on older cards, else float32.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

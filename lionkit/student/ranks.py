@@ -4,8 +4,6 @@
 cards is not covered (docs/fsdp.md).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

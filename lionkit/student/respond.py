@@ -5,8 +5,6 @@ first, so that a batch carries little padding and a batch too large for the devi
 Greedy in float32 a batch gives what one row at a time gives; in bfloat16 a near tie may fall the other way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple

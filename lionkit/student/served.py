@@ -6,8 +6,6 @@ The prompt is what `student.encode` trains on: an empty system message (template
 then the instruction. Control tokens spelt out in an instruction are the server's to handle.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Sequence

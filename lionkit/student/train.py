@@ -6,8 +6,6 @@ on from its checkpoint to the same weights; nothing that is not finite is saved.
 Full fine-tuning is not covered.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The loss is taken at labelled positions only: SmolLM2's 49k vocabulary would cos
 rows goes through the device in pieces, which add up to the gradient of the whole.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 import math
