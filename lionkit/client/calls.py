@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from operator import add
 from typing import Any, Literal
 
@@ -98,23 +99,32 @@ class Call:
 
     request: ChatRequest
     model: str
+    url: str
     key: str
-    old_key: str
-    """The key under which an older store may hold the reply: they kept `localhost` apart from `127.0.0.1`."""
-    family: str
-    """The key without the token limit: calls of one family differ in nothing else."""
     tries: int = 0
     limited: int = 0
     """Tries that met a rate limit, or an unreachable endpoint that had answered before."""
     failing_since: float = 0.0
     """When the first try failed, in seconds since the epoch."""
 
+    @cached_property
+    def family(self) -> str:
+        """The key without the token limit: calls of one family differ in nothing else."""
+        return call_key(replace(self.request, max_tokens=None), self.url, self.model)
+
+    @property
+    def keys(self) -> set[str]:
+        """The keys under which the reply may be stored: older stores kept `localhost` apart from `127.0.0.1`."""
+        here = LOOPBACK.search(self.url)
+        return (
+            {self.key, call_key(self.request, LOOPBACK.sub("localhost", self.url), self.model)} if here else {self.key}
+        )
+
 
 def call_of(request: ChatRequest, base_url: str, model: str) -> Call:
     """The request as a call to this endpoint. In keys, `localhost` is `127.0.0.1`."""
-    url, old_url = (LOOPBACK.sub(host, base_url) for host in ("127.0.0.1", "localhost"))
-    keys = (call_key(request, url, model), call_key(request, old_url, model))
-    return Call(request, model, *keys, call_key(replace(request, max_tokens=None), url, model))
+    url = LOOPBACK.sub("127.0.0.1", base_url)
+    return Call(request, model, url, call_key(request, url, model))
 
 
 def serves(reply: Completion, limit: int, wanted: int | None) -> bool:

@@ -82,18 +82,17 @@ class Store:
         Where the exact call is not there, one that differs in its token limit alone serves too: a reply that ended by
         itself, if it fits into the new limit; a truncated one, if the new limit is not higher.
         """
-        keys = {key: call.key for call in calls for key in (call.old_key, call.key)}
-        families, found = defaultdict[str, list[Call]](list), dict[str, Completion]()
+        keys, families = {key: call.key for call in calls for key in call.keys}, defaultdict[str, list[Call]](list)
+        sql = f"SELECT {COLUMNS} FROM calls WHERE key {IN}"
+        replies = [_completion(*row) for row in self._rows(sql, json.dumps(list(keys)))]
+        found = {keys[reply.call_id]: reply for reply in replies}
         for call in calls:
-            families[call.family].append(call)
-        wanted = f"key {IN} OR family {IN} ORDER BY status = 'truncated'"
-        sql = f"SELECT {COLUMNS}, family, max_tokens FROM calls WHERE {wanted}"
-        for *row, family, limit in self._rows(sql, json.dumps(list(keys)), json.dumps(list(families))):
-            reply = _completion(*row)
-            if reply.call_id in keys:
-                found[keys[reply.call_id]] = reply
-            for call in families.get(family, ()):
-                if serves(reply, limit, call.request.max_tokens):
+            if call.key not in found:
+                families[call.family].append(call)
+        sql = f"SELECT {COLUMNS}, family, max_tokens FROM calls WHERE family {IN} ORDER BY status = 'truncated'"
+        for *row, family, limit in self._rows(sql, json.dumps(list(families))):
+            for call in families[family]:
+                if serves(reply := _completion(*row), limit, call.request.max_tokens):
                     found.setdefault(call.key, reply)
         return found
 
