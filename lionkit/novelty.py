@@ -99,6 +99,7 @@ class NoveltyIndex:
         self._texts: list[str] = []
         self._ids: dict[str, int] = {}
         self._postings: dict[int, dict[str, array[int]]] = {}  # by length group and token: the texts that hold it
+        self._shared = np.zeros(0, np.int32)  # scratch, 0 between queries
         self._words, self._ends = array("i"), array("q", [0])  # all texts' words in order; where each text ends
 
     def __len__(self) -> int:
@@ -171,9 +172,14 @@ class NoveltyIndex:
             rest = max(0, needed - 1 - _SPARE)
             rests += [rest] * (len(lists) - len(rests))
             least = min(least, needed - rest)
-        every, shared = np.frombuffer(b"".join(lists), np.int32).astype(np.intp), np.zeros(len(self), np.int32)
-        np.add.at(shared, every, np.int32(1))
-        counts = shared.take(every)
+        if len(self._shared) < len(self):
+            self._shared = np.zeros(2 * len(self), np.int32)
+        every, shared = np.frombuffer(b"".join(lists), np.int32).astype(np.intp), self._shared
+        try:
+            np.add.at(shared, every, np.int32(1))
+            counts = shared.take(every)
+        finally:  # an interrupted query must not spoil the next
+            shared[every] = 0
         top = counts.max(initial=0)
         if not top or (top < least and not few):
             return np.empty(0, np.intp), np.empty(0)
