@@ -187,11 +187,28 @@ def test_an_answer_stops_at_its_end_and_says_where_it_was_cut(tiny_model: Path, 
     letter = model.tokenizer("x")["input_ids"][0]
     ends = [[letter, 2, letter, letter], [letter, letter, letter, letter]]
 
-    def generate(input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
-        return torch.cat([input_ids, torch.tensor(ends)], dim=1)
+    def generate(input_ids: torch.Tensor, **options: Any) -> SimpleNamespace:
+        return SimpleNamespace(sequences=torch.cat([input_ids, torch.tensor(ends)], dim=1), past_key_values=None)
 
     monkeypatch.setattr(model.model, "generate", generate)
     assert student.respond(model, ["a", "b"], max_new_tokens=4, progress=False) == [("x", False), ("xxxx", True)]
+
+
+def test_rows_that_have_ended_leave_the_batch(tiny_model: Path, monkeypatch: Any) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    model.model.generation_config.eos_token_id = list(range(0, model.model.config.vocab_size, 9))
+    ask: dict[str, Any] = {"max_new_tokens": 24, "progress": False}
+    single = [student.respond(model, [text], **ask)[0] for text in TEXTS]
+    assert len({len(answer.text) for answer in single}) > 3
+    rows, generate = [], model.model.generate
+
+    def counted(input_ids: torch.Tensor, **options: Any) -> Any:
+        rows.append(len(input_ids))
+        return generate(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model.model, "generate", counted)
+    assert student.respond(model, TEXTS, batch_size=len(TEXTS), **ask) == single
+    assert rows[0] == len(TEXTS) and rows == sorted(rows, reverse=True) and rows[-1] < len(TEXTS) / 2
 
 
 def test_no_memory_to_answer_in_is_one_line(tiny_model: Path, monkeypatch: Any) -> None:
