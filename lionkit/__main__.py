@@ -5,6 +5,7 @@ what the user can mend, and exits with 1.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +87,31 @@ def compare(
     if figure:
         found.plot().figure.savefig(figure)
         print(f"\nFigure: {figure}")
+
+
+@app.command()
+def arms(
+    given: Annotated[list[str], typer.Argument(metavar="SEED ... [name=value ...]")],
+    name: Annotated[str, typer.Option(help="what the runs' names begin with")] = "arms",
+    preset: Preset = "offline",
+    iterations: Annotated[int, typer.Option(min=2)] = 2,
+    out: Annotated[Path, typer.Option(help="file for the result")] = Path("arms.json"),
+    seeds: Annotated[bool, typer.Option("--seeds", help="may stand before the seeds")] = False,
+) -> None:
+    """Hold the paper's choice of instructions against controls of the same size, for every SEED: does it pay?
+
+    Goes on from wherever it was stopped. Prints the table, writes the scores and a figure beside them.
+    """
+    from lionkit import arms as trial
+    from lionkit import plots
+
+    numbers = [int(word) for word in given if word.isdecimal()]
+    changes = parse([word for word in given if not word.isdecimal()])
+    trial.run_arms(name, numbers, iterations=iterations, preset=preset, **changes)
+    table = trial.table(trial.record(name, numbers, out, f"python -m lionkit {shlex.join(sys.argv[1:])}"))
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    plots.arms(table, trial.RANDOM).figure.savefig(out.with_suffix(".svg"))
+    print(f"\nScores: {out}. Figure: {out.with_suffix('.svg')}.")
 
 
 @app.command()

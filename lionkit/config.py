@@ -23,6 +23,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 Kind = TypeVar("Kind")
 Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
 NotBelow0 = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -103,16 +104,14 @@ class ApiConfig:
     budget_usd: Above0 | None = None
     """Dollars a run may spend in all, calls in flight included; needs `price_per_million`."""
     price_per_million: Prices | None = None
-    """Dollars per million (prompt, reply) tokens, those of the dearest model where roles differ (batches: half).
-    None: tokens are shown, dollars are not."""
+    """Dollars per million (prompt, reply) tokens, of the dearest model (batches: half). None: only tokens are shown."""
     budget_tokens: Count | None = None
     """Tokens a run may use in all, for endpoints without a known price."""
     stage_timeout: Above0 | None = None
     """Seconds one `map` may take; None is no limit."""
     batch: bool = False
-    """Ask the teacher and the referee through the endpoint's Batch API: half the price, up to a day's wait (the
-    answer key has none). What comes in small rounds (the generator, unread referee replies) is asked live all the
-    same."""
+    """Ask the teacher and the referee through the endpoint's Batch API: half the price, up to a day's wait (the answer
+    key has none). What comes in small rounds (the generator, unread referee replies) is asked live all the same."""
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -191,10 +190,14 @@ class Config:
     """Instructions set apart for the score of each iteration; never trained on."""
     iterations: Count = 2
     """Adversarial iterations (section 4.2: 3)."""
-    hard_size: Count = 40
+    hard_size: NotNegative = 40
     """New hard instructions an iteration (section 4.2: 3,000)."""
-    easy_size: Count = 40
+    easy_size: NotNegative = 40
     """New easy instructions an iteration, 1:1 with the hard ones."""
+    seeds_by: Literal["gap", "random", "frontier", "none"] = "gap"
+    """How the seeds of new ones are chosen: `gap` as in the paper, or a control of `generator.seeds`."""
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of old instructions in each later train pool, drawn from the cache pool (the paper: 0)."""
     tau: Annotated[float, Field(ge=0, le=9)] = 1.0
     """Gap at which an instruction is hard (section 3.2)."""
     novelty: Share = 0.7
@@ -232,6 +235,7 @@ class Config:
     student: StudentConfig = Field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
+        _require(self.hard_size + self.easy_size > 0, "hard_size", 0, "at least 1, or an easy_size above 0")
         if self.student_url:
             require_address("student_url", self.student_url)
 

@@ -60,7 +60,7 @@ class PairedDifference(NamedTuple):
     """How much better the second of two students is, on the instructions scored for both."""
 
     difference: float
-    """Relative score of the second minus that of the first, in shares of 1; NaN where n is 0."""
+    """Relative score of the second minus that of the first, in shares of 1; over seeds the mean. NaN if n is 0."""
     low: float
     high: float
     """95 % interval."""
@@ -74,7 +74,7 @@ def relative_interval(verdicts: Iterable[Verdict], draws: int = 2000, seed: int 
     (NaN, NaN) when nothing was scored. It covers the choice of instructions, not the judge's own noise.
     """
     scores = np.array([(v.student_score, v.teacher_score) for v in verdicts if v.scored], dtype=float)
-    return _bootstrap(scores.reshape(-1, 2), draws, seed)[1:]
+    return _bootstrap([scores.reshape(-1, 2)], draws, seed)[1:]
 
 
 def paired_difference(
@@ -88,23 +88,37 @@ def paired_difference(
     one, two = ({v.instruction_id: v for v in verdicts if v.scored} for verdicts in (first, second))
     pairs = [(two[i], one[i]) for i in one if i in two]
     scores = np.array([[s for v in pair for s in (v.student_score, v.teacher_score)] for pair in pairs], dtype=float)
-    return PairedDifference(*_bootstrap(scores.reshape(-1, 4), draws, seed), n=len(pairs))
+    return over_seeds([scores.reshape(-1, 4)], draws, seed)
 
 
-def _bootstrap(scores: np.ndarray, draws: int, seed: int) -> tuple[float, float, float]:
-    """(value, low, high) of the relative score, or of the first minus the second, with its 95 % interval.
+def over_seeds(groups: Sequence[np.ndarray], draws: int = 2000, seed: int = 0) -> PairedDifference:
+    """The mean of several paired differences, one a training seed, with an interval for seeds and instructions both.
 
-    `scores`: a row an instruction, columns student's and teacher's score, for one or for two students.
+    `groups`: an array [n, 4] a seed, a row an instruction: the second student's score and its teacher's, the first's
+    and its teacher's; or [n, 2], one student alone. The 95 % percentile bootstrap redraws seeds, and within each the
+    instructions. With one seed it says nothing about others.
     """
-    if not len(scores):
+    return PairedDifference(*_bootstrap(groups, draws, seed), n=sum(map(len, groups)))
+
+
+def _bootstrap(groups: Sequence[np.ndarray], draws: int, seed: int) -> tuple[float, float, float]:
+    """(value, low, high) of the relative score, or of the first minus the second, meaned over the groups."""
+    if not sum(map(len, groups)):
         return np.nan, np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    redrawn = (scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for _ in range(draws))
-    totals = np.array([scores.sum(axis=0), *redrawn])
-    relative = totals[:, 0::2] / totals[:, 1::2]
-    values = relative[:, 0] - relative[:, 1:].sum(axis=1)
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return float(values[0]), float(low), float(high)
+    rng, several = np.random.default_rng(seed), len(groups) > 1
+    found = [np.mean([_relative(scores.sum(axis=0)) for scores in groups])]
+    for _ in range(draws):
+        drawn = [groups[i] for i in rng.integers(len(groups), size=len(groups))] if several else groups
+        totals = [scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for scores in drawn]
+        found.append(np.mean([_relative(total) for total in totals]))
+    low, high = np.quantile(found[1:], [0.025, 0.975])
+    return float(found[0]), float(low), float(high)
+
+
+def _relative(totals: np.ndarray) -> float:
+    """Student's total over the teacher's, less the same of a second student where there is one."""
+    relative = totals[0::2] / totals[1::2]
+    return float(relative[0] - relative[1:].sum())
 
 
 def exact_match(teacher: Iterable[Response], student: Iterable[Response]) -> float:

@@ -86,8 +86,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
 def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
     """Let the referee compare teacher and student on the whole cache pool, in both orders (section 3.2).
 
-    Where the endpoint failed on some, the stage stays open: that is printed, and what there is returned.
-    """
+    Where the endpoint failed on some, the stage stays open: that is printed, and what there is returned."""
     now: list[Judged] = []
 
     def make(stage: Stage) -> dict[str, Any]:
@@ -109,18 +108,25 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
         sizes = {name: getattr(settings, name) for name in ("hard_size", "easy_size", "novelty", "seed")}
         asked = {name: getattr(settings, f"generator_{name}") for name in ("temperature", "max_tokens", "draw")}
         asked |= {"model": settings.generator_model or None, "short": settings.short_generation}
+        if not (anew := settings.seeds_by != "none"):
+            sizes |= {"hard_size": 0, "easy_size": 0}
+        chosen = generator.seeds.choose(split, found.verdicts, settings.seeds_by, settings.seed)
         try:
             made = generator.generate(
-                roles.client, split, found.instructions, iteration=iteration, avoid=held_out(run), **sizes, **asked
+                roles.client, chosen, found.instructions, iteration=iteration, avoid=held_out(run), **sizes, **asked
             )
         except generator.GenerationStopped as stopped:
             records.write_jsonl(stage.folder / "candidates.jsonl", stopped.generation.candidates)
             raise
         cache = pools.grow(found.instructions, made.instructions)
-        for name, items in (("candidates", made.candidates), ("train", made.instructions), ("cache", cache)):
+        share = settings.replay_share / (1 - settings.replay_share)
+        count = round(len(made.instructions) * share) if anew else settings.hard_size + settings.easy_size
+        old = generator.seeds.replayed(found.instructions, count, iteration, settings.seed)
+        for name, items in (("candidates", made.candidates), ("train", [*made.instructions, *old]), ("cache", cache)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
-        kinds = [item.source for item in made.instructions]
-        return {"candidates": len(made.candidates), "new_hard": kinds.count("hard"), "new_easy": kinds.count("easy")}
+        kinds = Counter(f"new_{item.source}" for item in made.instructions)
+        counts = {"candidates": len(made.candidates), "new_hard": 0, "new_easy": 0, **kinds}
+        return counts | ({"replayed": len(old)} if old else {})
 
     run.make(iteration, "generation", make)
     return pools_for(run, iteration + 1), reading.read_candidates(run, iteration)
@@ -129,8 +135,7 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
 def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
     """The held-out score after an iteration: relative score under the judge, and exact matches (section 4).
 
-    Where the endpoint failed on some, the stage stays open: that is printed, and the score of the others returned.
-    """
+    Where the endpoint failed on some, the stage stays open: that is printed, and the others' score returned."""
 
     def make(stage: Stage) -> dict[str, Any]:
         items, adapter = held_out(run), adapter_after(run, iteration)
@@ -229,9 +234,7 @@ def _require_decided(run: Run, iteration: int) -> None:
 
 def run_all(run: Run, roles: Roles) -> dict[str, Any]:
     """The whole method, from wherever the run stands; returns the summary. StageOpen at the first stage left open.
-
-    The last iteration generates nothing: its instructions would be for an iteration that does not come.
-    """
+    The last iteration generates nothing: its instructions would be for an iteration that does not come."""
     with completed(run.path, run.config):
         for iteration in range(run.config.iterations + 1):
             if iteration > 1:

@@ -46,7 +46,8 @@ def calls(config: Config, done: Callable[[int, str], bool] = lambda iteration, s
     whichever pools it is in; the referee sees each pair in both orders. Calls that are asked again come on top; three
     candidates are taken for one that is accepted. Each instruction counts with the first stage that asks about it.
     """
-    new, counts = config.hard_size + config.easy_size, {"teacher": 0, "referee": 0, "generator": 0}
+    new = 0 if config.seeds_by == "none" else config.hard_size + config.easy_size
+    counts = {"teacher": 0, "referee": 0, "generator": 0}
     for iteration in range(config.iterations + 1):
         fresh = config.train_size if iteration == 0 else new if iteration > 1 else 0
         if not done(iteration, "evaluation"):

@@ -36,7 +36,7 @@ LAYERS = [
     {"run", "plan"},
     {"roles"},
     {"loop"},
-    {"explore", "notebooks"},
+    {"explore", "notebooks", "arms"},
     {"__main__"},
 ]
 """Lowest first; a module imports from its own layer or a lower one, and never in a circle."""

@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lionkit import evaluate
-from lionkit.plots.loop import COLOURS, axes, finish, plain
+from lionkit.plots.loop import COLOURS, INK, axes, finish, plain
 from lionkit.referee import trust
 
-HARD, EASY, INK = COLOURS["hard"], COLOURS["easy"], "#444444"
+HARD, EASY = COLOURS["hard"], COLOURS["easy"]
 
 
 def _counted(text: str, table: pd.DataFrame) -> str:

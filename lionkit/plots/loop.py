@@ -19,6 +19,7 @@ from lionkit.progress import in_kernel
 
 COLOURS = {"teacher": "#0072B2", "student": "#D55E00", "hard": "#D55E00", "easy": "#009E73", "undecided": "#999999"}
 """Okabe and Ito's palette, told apart by colour-blind readers."""
+INK = "#444444"
 
 
 def axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
@@ -54,7 +55,7 @@ def method(ax: Axes | None = None) -> Axes:
         ax.add_patch(Rectangle((x - 1.4, 1.5), 2.8, 1.5, facecolor="white", edgecolor=COLOURS[colour], linewidth=2))
         ax.text(x, 2.68, title, ha="center", va="center", weight="bold", size=11)
         ax.text(x, 2.05, text, ha="center", va="center", size=9)
-    arrow = {"arrowstyle": "-|>", "mutation_scale": 16, "color": "#444444"}
+    arrow = {"arrowstyle": "-|>", "mutation_scale": 16, "color": INK}
     for x in (2.95, 6.45):
         ax.annotate("", (x + 0.7, 2.25), (x, 2.25), arrowprops=arrow)
     ax.annotate("", (1.5, 1.5), (8.5, 1.5), arrowprops={**arrow, "connectionstyle": "arc3,rad=-0.22"})
@@ -114,6 +115,20 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         score, low, high = (100 * rows[name].to_numpy(float) for name in ("relative_score", "low", "high"))
         ax.errorbar(rows["iteration"], score, [score - low, high - score], marker="o", capsize=3, label=plain(run))
     return _by_iteration(ax, table, "relative score, % of the teacher's", "Held-out score by run")
+
+
+def arms(table: pd.DataFrame, base: str, ax: Axes | None = None) -> Axes:
+    """Each arm's relative score less the base's after the last iteration, in points, with its 95 % interval.
+
+    Columns arm, iteration, difference, low, high (shares of 1). An interval that crosses the line shows no difference.
+    """
+    rows = table[(table["iteration"] == table["iteration"].max()) & (table["arm"] != base)].iloc[::-1]
+    ax = axes(ax, 6, 1.0 + 0.35 * len(rows))
+    value, low, high = (100 * rows[name].to_numpy(float) for name in ("difference", "low", "high"))
+    ax.errorbar(value, rows["arm"].map(plain), xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)
+    ax.axvline(0, color=INK, linestyle="--", linewidth=0.8)
+    ax.grid(axis="x", alpha=0.3)
+    return finish(ax, f"Held-out relative score, less that of the arm {plain(base)!r}", "points, 95 % interval", "")
 
 
 def _by_iteration(ax: Axes, table: pd.DataFrame, ylabel: str, title: str) -> Axes:

@@ -31,7 +31,8 @@ def summarise(run: Run) -> dict[str, Any]:
         iteration = len(rows)
         scored, counts = run.result(iteration, "evaluation"), sides(run, iteration)
         before = run.result(0, "pools") if iteration <= 1 else run.result(iteration - 1, "generation")
-        train_pool = before.get("train", before.get("new_hard", 0) + before.get("new_easy", 0)) if iteration else 0
+        parts = ("train",) if "train" in before else ("new_hard", "new_easy", "replayed")
+        train_pool = sum(before.get(part, 0) for part in parts) if iteration else 0
         rows.append(
             {
                 "iteration": iteration,

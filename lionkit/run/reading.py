@@ -63,13 +63,13 @@ def read_candidates(run: Run, iteration: int) -> list[Candidate]:
     return read_jsonl(run.require(iteration, "generation") / "candidates.jsonl", Candidate)
 
 
-def sides(run: Run, iteration: int) -> dict[str, int]:
-    """The cache pool by label after an iteration: at the tau that its generation used, else at the run's."""
+def sides(run: Run, iteration: int, tau: float | None = None) -> dict[str, int]:
+    """The cache pool by label after an iteration: at `tau`, else at the one its generation used, else the run's."""
     found = run.result(iteration, "discrimination")
     if "gaps" not in found:  # made before they were recorded
         found = gaps(read_jsonl(run.folder(iteration, "discrimination") / "verdicts.jsonl", Verdict))
     used = run.record(iteration, "generation").get("settings", {}) if run.done(iteration, "generation") else {}
-    tau = used.get("tau", run.config.tau)
+    tau = used.get("tau", run.config.tau) if tau is None else tau
     hard = sum(count for gap, count in found["gaps"] if gap >= tau)
     return {"hard": hard, "easy": sum(c for _, c in found["gaps"]) - hard, "undecided": found["undecided"]}
 

@@ -34,12 +34,13 @@ _TRAINING = tuple(
 _ANSWERS = ("student.max_new_tokens", "student.temperature", "student_url", "student_name")
 _REFEREE = ("referee_temperature", "referee_max_tokens", "referee_bias", "structured")
 _GENERATOR = tuple(f"generator_{name}" for name in ("model", "temperature", "max_tokens", "draw"))
+_NEW = ("tau", "novelty", "hard_size", "easy_size", "seeds_by", "replay_share")
 READS: dict[str, tuple[str, ...]] = {
     "pools": ("seed", "seed_file", "train_size", "heldout_size"),
     "imitation": (*_TEACHER, *_STUDENT, *_TRAINING),
     "evaluation": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "judge_model"),
     "discrimination": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "referee_model"),
-    "generation": ("seed", "api.base_url", "api.model", *_GENERATOR, "tau", "novelty", "hard_size", "easy_size"),
+    "generation": ("seed", "api.base_url", "api.model", *_GENERATOR, *_NEW),
 }
 """The method settings that each stage reads, by their full names."""
 METHOD = frozenset(name for names in READS.values() for name in names)

@@ -92,7 +92,7 @@ def _generate(student: Student, prompts: list[list[int]], max_new_tokens: int, t
             out = student.model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=most, stopping_criteria=enough, **how
             )
-            ids, cache = out.sequences, out.past_key_values
+            ids, cache = out.sequences, out.cache
             is_end = torch.isin(ids[:, width:], ends)
             ended = is_end.any(1)
             leaving = ended | (ids.shape[1] == width + max_new_tokens)

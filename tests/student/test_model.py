@@ -188,7 +188,7 @@ def test_an_answer_stops_at_its_end_and_says_where_it_was_cut(tiny_model: Path, 
     ends = [[letter, 2, letter, letter], [letter, letter, letter, letter]]
 
     def generate(input_ids: torch.Tensor, **options: Any) -> SimpleNamespace:
-        return SimpleNamespace(sequences=torch.cat([input_ids, torch.tensor(ends)], dim=1), past_key_values=None)
+        return SimpleNamespace(sequences=torch.cat([input_ids, torch.tensor(ends)], dim=1), cache=None)
 
     monkeypatch.setattr(model.model, "generate", generate)
     assert student.respond(model, ["a", "b"], max_new_tokens=4, progress=False) == [("x", False), ("xxxx", True)]
@@ -208,7 +208,9 @@ def test_rows_that_have_ended_leave_the_batch(tiny_model: Path, monkeypatch: Any
 
     monkeypatch.setattr(model.model, "generate", counted)
     assert student.respond(model, TEXTS, batch_size=len(TEXTS), **ask) == single
-    assert rows[0] == len(TEXTS) and rows == sorted(rows, reverse=True) and rows[-1] < len(TEXTS) / 2
+    assert rows[0] == len(TEXTS)
+    assert rows == sorted(rows, reverse=True)
+    assert rows[-1] < len(TEXTS) / 2
 
 
 def test_no_memory_to_answer_in_is_one_line(tiny_model: Path, monkeypatch: Any) -> None:
