@@ -1,4 +1,4 @@
-# make run: install, then run the notebooks 00-07 offline.  make test: the test suite.  make lab: JupyterLab.
+# make run: install, then run the notebooks 00-08 offline.  make test: the test suite.  make lab: JupyterLab.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Jupyter wants it said aloud where everything runs as root, as in many containers.
 ROOT_OK := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: run test lab check notebooks clean
+.PHONY: run test lab check notebooks figures clean
 
 run: $(STAMP)
 	@$(BIN)/python -m lionkit notebooks
@@ -26,6 +26,10 @@ check: $(STAMP)
 notebooks: $(STAMP)
 	@LIONKIT_MODE=offline LIONKIT_RUN=demo LIONKIT_RUNS=$(CURDIR)/runs $(BIN)/python -m lionkit notebooks
 	@cp runs/demo/notebooks/*.ipynb notebooks/
+
+# Writes what notebooks/results/ holds into the README and docs/.
+figures: $(STAMP)
+	@$(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

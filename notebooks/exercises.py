@@ -140,3 +140,19 @@ def check_hardest(function: Callable[..., Any]) -> bool:
 def check_root(function: Callable[..., Any]) -> bool:
     parents = {"s": "", "a": "s", "b": "a"}
     return _check("root", function, [((parents, "b"), "s"), ((parents, "s"), "s")])
+
+
+def check_changes(function: Callable[..., Any]) -> bool:
+    before = {"a": "hard", "b": "easy", "c": "easy", "d": "hard"}
+    after = {"d": "hard", "c": "hard", "b": "easy", "a": "easy", "new": "easy"}
+    return _check("changes", function, [((before, after), (1, 1)), ((after, after), (0, 0))], _as_tuple(function))
+
+
+def check_mean_over_seeds(function: Callable[..., Any]) -> bool:
+    one, two = [(9, 6, 9), (6, 6, 9)], [(1, 4, 4), (1, 1, 1), (1, 1, 5)]
+    return _check("mean_over_seeds", function, [(([one],), 1 / 6), (([one, two],), (1 / 6 - 3 / 10) / 2)])
+
+
+def _as_tuple(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A pair in whatever form: list, tuple or array."""
+    return lambda *arguments: tuple(function(*arguments))

@@ -15,4 +15,4 @@ from lionkit.plots.discrimination import (
     tau_shift,
 )
 from lionkit.plots.generation import category_drift, novelty_histogram, rejections, seed_similarity
-from lionkit.plots.loop import arms, comparison, live_loss, loss, method, pool_sides, scores
+from lionkit.plots.loop import FLOW, arms, comparison, flow, live_loss, loss, method, pool_sides, scores

@@ -96,9 +96,12 @@ def live_loss() -> Callable[..., None]:
 
 
 def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Held-out scores by iteration; columns iteration, relative_score and exact_match (shares of 1)."""
+    """Held-out scores by iteration; columns iteration, relative_score and exact_match (shares of 1), and, where there
+    are low and high, the relative score's interval."""
     ax = axes(ax)
-    percent = 100 * table[["relative_score", "exact_match"]].astype(float)
+    percent = 100 * table[table.columns.intersection(["relative_score", "exact_match", "low", "high"])].astype(float)
+    if "low" in percent:
+        ax.fill_between(table["iteration"], percent["low"], percent["high"], alpha=0.2, label="its 95 % interval")
     ax.plot(table["iteration"], percent["relative_score"], marker="o", label="relative score, % of the teacher's")
     ax.plot(table["iteration"], percent["exact_match"], marker="s", label="answers equal to the teacher's, %")
     ax.set_ylim(0, 105)
@@ -115,6 +118,22 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         score, low, high = (100 * rows[name].to_numpy(float) for name in ("relative_score", "low", "high"))
         ax.errorbar(rows["iteration"], score, [score - low, high - score], marker="o", capsize=3, label=plain(run))
     return _by_iteration(ax, table, "relative score, % of the teacher's", "Held-out score by run")
+
+
+FLOW = {"easy as before": ("easy", ""), "learned": ("easy", "//"), "lost": ("hard", "xx"), "hard still": ("hard", "")}
+"""What can become of an instruction: the side it is on now, and how that is drawn."""
+
+
+def flow(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """What became of the same instructions since the iteration before, stacked; columns as in `FLOW`, iteration as
+    index, counts."""
+    ax, bottom = axes(ax), 0 * table.iloc[:, 0].to_numpy(int)
+    for name, (side, hatch) in FLOW.items():
+        how = {"color": COLOURS[side], "hatch": hatch, "edgecolor": "white", "label": name}
+        ax.bar(table.index.astype(str), table[name], bottom=bottom, **how)
+        bottom = bottom + table[name].to_numpy(int)
+    ax.set_ylim(0, 1.35 * bottom.max(initial=1))  # room for the legend
+    return finish(ax, "The same instructions, from one iteration to the next", "after iteration", "instructions")
 
 
 def arms(table: pd.DataFrame, base: str, ax: Axes | None = None) -> Axes:

@@ -109,3 +109,22 @@ def root(parents, item):
     while parents[item]:
         item = parents[item]
     return item
+
+
+# 08 · Does it pay?
+
+
+def changes(before, after):
+    """Only instructions labelled both times count: a new one was neither learned nor lost."""
+    both = [(before[item], after[item]) for item in before if item in after]
+    return both.count(("hard", "easy")), both.count(("easy", "hard"))
+
+
+def mean_over_seeds(seeds):
+    """A ratio of sums for each seed, then the mean: one long list would let the seed with more points count more."""
+
+    def difference(scores):
+        second, first, teacher = (sum(column) for column in zip(*scores))
+        return (second - first) / teacher
+
+    return sum(map(difference, seeds)) / len(seeds)

@@ -61,7 +61,7 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, start_new_session=True, **options) as process:
         try:
-            return subprocess.CompletedProcess(command, process.wait(120), *process.communicate())
+            return subprocess.CompletedProcess(command, process.wait(900), *process.communicate())
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
