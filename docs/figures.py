@@ -1,4 +1,4 @@
-"""Writes the arms' table, sentences and figure into the README and docs/ from notebooks/results/arms.json: `make figures`."""
+"""Writes what notebooks/results/arms.json holds into the README, and its figure into docs/: `make figures`."""
 
 import json
 import re
