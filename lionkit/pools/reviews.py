@@ -2,11 +2,13 @@
 
 FastChat: JSON Lines of questions, two answer files and one review file, scores on the first line of a review
 (`question_id`, `answer1_id`, `answer2_id`, `text`, `score`). Reference implementation: two review files in the order
-of the response files (`text`, `score`), one for each order of the answers. A review's text decides; its score field
-counts where the text cannot be read. Failure marks such as -1 are unscored, never numbers. Not covered: FastChat's
-single-answer grades and pairwise letters.
+of the response files (`text`, `score`), one for each order of the answers. The recorded score counts, as it is, so that
+published totals come out; where it differs from the text or lies outside 1 to 10, the judgement's `reason` says so, and
+the rows are counted aloud. Failure marks such as -1 are no scores: there the text counts. Single grades and preferences
+are in `preferences`.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +37,7 @@ def read_fastchat_reviews(
     found: dict[str, Judgement] = {}
 
     def read(row: dict[str, Any]) -> None:
-        question = _key(row, "question_id")
+        question = key(row, "question_id")
         if question not in ids:
             raise ValueError(f"question {question} is not in {questions}")
         if question in found:
@@ -47,7 +49,8 @@ def read_fastchat_reviews(
                 raise ValueError(f"answer{seat}_id is {row[f'answer{seat}_id']!r}, not the one in {path}")
         found[question] = _judgement(row)
 
-    _checked(reviews, read)
+    checked(reviews, read)
+    _say_differences(reviews, list(found.values()))
     missing = Judgement(None, None, reason="there is no review of it")
     return [Verdict(name, found.get(name, missing)) for name in ids]
 
@@ -59,9 +62,9 @@ def read_fastchat_answers(path: str | Path) -> list[Response]:
         text, model = row.get("text"), str(row.get("model_id", ""))
         if not isinstance(text, str):
             raise ValueError(f"text is {text!r:.40}, expected the answer")
-        return Response(_key(row, "question_id"), text, model=model, call_id=str(row.get("answer_id")))
+        return Response(key(row, "question_id"), text, model=model, call_id=str(row.get("answer_id")))
 
-    return _checked(path, read)
+    return checked(path, read)
 
 
 def read_reference_results(
@@ -72,8 +75,9 @@ def read_reference_results(
     asked, answered = read_instructions(teacher), read_instructions(student)
     if [i.text for i in asked] != [i.text for i in answered]:
         raise DataError(student, None, f"holds other instructions than {teacher}, or in another order")
-    first, second = (_checked(path, _judgement) for path in (teacher_first, student_first))
+    first, second = (checked(path, _judgement) for path in (teacher_first, student_first))
     for path, judged in ((teacher_first, first), (student_first, second)):
+        _say_differences(path, judged)
         if len(judged) != len(asked):
             raise DataError(path, None, f"{len(judged)} reviews for {len(asked)} pairs: is the file whole?")
     by = [[_response(i.id, r.output) for i, r in zip(asked, rows)] for rows in (asked, answered)]
@@ -98,25 +102,38 @@ def _judgement(row: dict[str, Any]) -> Judgement:
     numbers = isinstance(score, list) and len(score) == 2 and all(type(s) in (int, float) for s in score)
     if score is not None and not numbers:
         raise ValueError(f"score is {score!r:.40}, expected two numbers")
-    known = Scores(*map(float, score)) if score and all(1 <= s <= 10 for s in score) else None
+    known = Scores(*map(float, score)) if score and all(0 <= s < math.inf for s in score) else None
     read = parse_scores(text.lstrip().split("\n")[0])
-    if isinstance(read, Unscored):
-        read = parse_scores(text)
-    if known and isinstance(read, Scores) and read != known:
-        raise ValueError(f"score is {score} where the text says {read.first:g} and {read.second:g}")
-    read = known or read
-    if isinstance(read, Unscored):
-        return Judgement(None, None, text, read.reason)
-    return Judgement(read.first, read.second, text)
+    read = parse_scores(text) if isinstance(read, Unscored) else read
+    counted = known or read
+    if isinstance(counted, Unscored):
+        return Judgement(None, None, text, counted.reason)
+    noted = [f"recorded as {score}"] if score else []
+    if score and isinstance(read, Scores) and tuple(score) != read:
+        noted.append(f"where the text says {read.first:g} and {read.second:g}")
+    if not all(1 <= s <= 10 for s in counted):
+        noted.append("outside 1 to 10")
+    return Judgement(*counted, text, " ".join(noted) if len(noted) > 1 else "")
 
 
-def _key(row: dict[str, Any], name: str) -> str:
+def _say_differences(path: str | Path, judged: list[Judgement]) -> None:
+    """One printed line where recorded scores differ from their texts, or lie outside 1 to 10."""
+    noted = [j.reason for j in judged if j.scored and j.reason]
+    differ, outside = (sum(words in reason for reason in noted) for words in ("where the text says", "outside 1 to 10"))
+    if noted:
+        print(
+            f"{path}: of {len(judged)} reviews, {differ} have a score that differs from the text and {outside} one outside "
+            "1 to 10; all count as recorded, a failure mark as its text, and the verdict's reason says which."
+        )
+
+
+def key(row: dict[str, Any], name: str) -> str:
     if not isinstance(row.get(name), int | str):
         raise ValueError(f"no {name}")
     return str(row[name])
 
 
-def _checked(path: str | Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
+def checked(path: str | Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
     """What `read` makes of each row; its ValueErrors become one DataError that names all ill-formed rows."""
     good: list[T] = []
     bad: list[tuple[int, str]] = []
