@@ -8,6 +8,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -22,6 +24,7 @@ Turn = tuple[str, str]
 """Role, a key of the table's roles, and text."""
 
 
+@cache
 def plain(name: Any) -> str:
     """A column's name as the table has it."""
     return re.sub(r"[\s.-]+", "_", str(name).strip("\ufeff \t\r\n").lower())
@@ -43,30 +46,25 @@ def layout(names: Iterable[Any], columns: Mapping[str, str]) -> dict[str, list[A
     by["group"] = next((group for group in groups if len(group) > 2 and not by["choices"]), [])
     for meaning in ("input", "output"):
         by[meaning] = [name for name in by[meaning] if name not in by["instruction"] + by["group"]]
-        by[meaning] = [n for n in by[meaning] if plain(n) != "label" or by["choices"] or by["group"] or "label" in own]
-    kinds = (
-        kind for kind in ("first", "last", "each") for n in by["instruction"] if plain(n) in TABLE["dialogue"][kind]
-    )
+    if not by["choices"] + by["group"] and "label" not in own:  # a class of a text, not an answer
+        by["output"] = [name for name in by["output"] if plain(name) != "label"]
+    asked = {*map(plain, by["instruction"])}
     read = {*by["output"][:1], *(name for meaning in by if meaning != "output" for name in by[meaning])}
     read |= {named.get("label")} if by["output"] else set()
     by["unread"] = [name for key, name in named.items() if name not in read and own.get(key) != ""]
-    return by | {"dialogue": list(kinds)}
+    return by | {"dialogue": [kind for kind in ("first", "last", "each") if asked & {*TABLE["dialogue"][kind]}]}
 
 
 def turns(value: Any, role: str = "user") -> list[Turn]:
-    """Who said what, in order: of a list, of an object that names its speaker, or of one text; a plain text is `role`'s."""
+    """Who said what, in order: of a list, an object that names its speaker, or a text; where none is named, `role`."""
     if isinstance(value, str):
         if value.lstrip()[:2] in ("[{", '["'):
-            try:
+            with suppress(ValueError):
                 return turns(json.loads(value))
-            except ValueError:
-                pass
         return _spoken(value) or [(role, value.strip())]
     if isinstance(value, list):
-        pairs = [
-            [(("user", "assistant")[n % 2], v.strip())] if isinstance(v, str) else turns(v) for n, v in enumerate(value)
-        ]
-        return [turn for pair in pairs for turn in pair]
+        roles = ("user", "assistant")  # by turns, where no speaker is named
+        return [t for n, v in enumerate(value) for t in ([(roles[n % 2], v)] if isinstance(v, str) else turns(v))]
     if not isinstance(value, dict):
         raise ValueError("is no conversation")
     if "messages" in value:
@@ -77,11 +75,8 @@ def turns(value: Any, role: str = "user") -> list[Turn]:
     if plain(who) not in _ROLES:
         raise ValueError(f"has a speaker of unknown role: {who!r:.40}")
     best = sorted(value.get("replies") or [], key=lambda reply: (reply.get("rank") is None, reply.get("rank")))[:1]
-    texts = [value[key] for key in ("content", "value", "text", "parts", "message") if key in value]
-    return [
-        (_ROLES[plain(who)], _content(texts[0] if texts else None)),
-        *(turn for reply in best for turn in turns(reply)),
-    ]
+    text = next((value[key] for key in ("content", "value", "text", "parts", "message") if key in value), None)
+    return [(_ROLES[plain(who)], _content(text)), *(turns(best[0]) if best else [])]
 
 
 def _content(value: Any) -> str:
@@ -112,39 +107,31 @@ def exchange(said: list[Turn], last: bool) -> tuple[str, str, str, str, int]:
     The input is what the text gives as one, and the dialogue before the question.
     """
     system = "\n\n".join(text for role, text in said if role == "system" and text and not _NOTHING.match(text))
-    talk = [(role, text) for role, text in said if role != "system"]
-    asked = [i for i, (role, text) in enumerate(talk) if role == "user" and text] or [
-        i for i, (role, text) in enumerate(talk) if role == "input" and text
-    ]
+    talk = [(role, text) for role, text in said if role != "system" and (text or role == "assistant")]
+    speaker = "user" if "user" in dict(talk) else "input"
+    asked = [at for at, (role, _) in enumerate(talk) if role == speaker]
     if not asked:
         raise ValueError("holds no question")
     at = asked[-1 if last else 0]
-    before = "\n".join(f"{role.capitalize()}: {text}" for role, text in talk[:at] if text)
-    after = talk[at + 1 :]
-    given = [text for role, text in after[:1] if role == "input"]
-    answer = "".join(text for role, text in after[len(given) : len(given) + 1] if role == "assistant")
+    before = "\n".join(f"{role.capitalize()}: {text}" for role, text in talk[:at])
+    given = [text for role, text in talk[at + 1 : at + 2] if role == "input"]
+    answer = "".join(text for role, text in talk[at + 1 :][len(given) :][:1] if role == "assistant")
     return system, talk[at][1], "\n\n".join(filter(None, [before, *given])), answer, len(asked) - 1
 
 
 def choose(options: Any, labels: str, answer: Any) -> tuple[str, str]:
     """(the choices, a line each; the right one): `answer` is a label, a place from 0, or the text of one."""
+    if isinstance(options, str):
+        return options.strip(), str(answer).strip()
     if isinstance(options, dict):
-        names, texts = options.get("label", list(options)), options.get("text", list(options.values()))
+        pairs = list(zip(options.get("label", options), options.get("text", options.values())))
     else:
-        names = [
-            o.get("label", labels[n : n + 1]) if isinstance(o, dict) else labels[n : n + 1]
-            for n, o in enumerate(options)
-        ]
-        texts = [o.get("text") if isinstance(o, dict) else o for o in options]
-    texts = [re.sub(rf"^\(?{re.escape(str(name))}[).:] ?", "", str(text).strip()) for name, text in zip(names, texts)]
-    lines = [f"{name}. {text}" for name, text in zip(names, texts)]
+        pairs = [(o["label"], o["text"]) if isinstance(o, dict) else (labels[n], o) for n, o in enumerate(options)]
+    names, texts = [str(name) for name, _ in pairs], [str(text).strip() for _, text in pairs]
+    lines = [f"{n}. " + re.sub(rf"^\(?{re.escape(n)} ?[).:] ?", "", text) for n, text in zip(names, texts)]
     key = re.sub(r"^\(?(\w)[).]$", r"\1", str(answer).strip()).lower()
-    places = [
-        [str(name).lower() for name in names],
-        [str(n) for n in range(len(lines))],
-        [text.lower() for text in texts],
-    ]
-    for known in places if isinstance(answer, int) else [places[0], places[2], places[1]]:
+    places = [[n.lower() for n in names], [str(n) for n in range(len(lines))], [text.lower() for text in texts]]
+    for known in places if isinstance(answer, int) else (places[0], places[2], places[1]):
         if key in known:
             return "\n".join(lines), lines[known.index(key)]
     if key.isdigit():

@@ -12,9 +12,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
-from lionkit.errors import ConfigError, DataError
+from lionkit.errors import ConfigError, DataError, first_line
 from lionkit.pools.layouts import MEANINGS, REFUSED, choose, exchange, layout, plain, turns
 from lionkit.pools.rows import is_hub_name, read_rows
 from lionkit.records import Instruction
@@ -49,18 +50,17 @@ def read_instructions(
     for line, row in read_rows(path, split):
         try:
             for whole in _wholes(row):
-                if (names := tuple(whole)) not in layouts:
-                    layouts[names] = layout(names, columns)
-                own = set(names) == _OWN_KEYS and not columns
-                item = _own(whole) if own else _instruction(whole, layouts[names], unread)
+                by = layouts.get(names := tuple(whole)) or layouts.setdefault(names, layout(names, columns))
+                own = whole.keys() == _OWN_KEYS and not columns
+                item = _own(whole) if own else _instruction(whole, by, unread)
                 name = item.id
                 while name in numbers:
                     numbers[item.id] += 1
                     name = f"{item.id}-{numbers[item.id]}"
                 numbers[name] = 1
                 items.append(item if name == item.id else dataclasses.replace(item, id=name))
-        except ValueError as error:
-            raise DataError(path, line, str(error)) from None
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(path, line, first_line(error)) from None
     if not items:
         raise DataError(path, None, "there are no instructions in it")
     there = {plain(name): name for names in layouts for name in names}
@@ -102,35 +102,38 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         remedy = kind[1] if kind else 'read_instructions(path, columns={"...": "instruction"}) says which column is one'
         raise ValueError(f"{what} (keys: {_listed(row)}): {remedy}")
     [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
-    given = [text for text in given if text.lower().rstrip(".") not in _NO_INPUT]
-    question, system = "", _first(row, by["system"])
-    history = [turn for name in by["history"] if row[name] for turn in turns(row[name])]
+    question, system, given = (
+        "",
+        _first(row, by["system"]),
+        [t for t in given if t.lower().rstrip(".") not in _NO_INPUT],
+    )
+    history = turns([row[name] for name in by["history"] if row[name]])
     if by["dialogue"] or history:
+        last, listed = (
+            bool(history) or by["dialogue"] == ["last"],
+            by["dialogue"] == ["each"] and isinstance(row[key], list),
+        )
         try:
-            listed = by["dialogue"] == ["each"] and isinstance(row[key], list)
             asked = [("user", _text(key, text)) for text in row[key]] if listed else turns(row[key])
-            own, question, before, output, later = exchange(
-                [*history, *asked], bool(history) or by["dialogue"] == ["last"]
-            )
+            own, question, before, output, later = exchange([*history, *asked], last)
         except ValueError as error:
             raise ValueError(f"{key} {error}") from None
         system, given = "\n\n".join(filter(None, [system, own])), [*filter(None, [before]), *given]
-        unread[""] += later if by["dialogue"] != ["last"] and not history else 0
+        unread[""] += 0 if last else later
     question = question or _text(key, row[key])
     if not question:
         raise ValueError(f"{key} is empty")
-    answered = sorted(by["output"], key=lambda name: row[name] is None)[:1]
-    if by["choices"] or by["group"]:
-        options = [row[name] for name in by["group"][1:] if row[name] not in (None, "")] or row[by["choices"][0]]
-        choices, output = choose(options, (by["group"] or ["ABCDEFGHIJ"])[0], row[answered[0]] if answered else "")
+    [answer] = sorted(by["output"], key=lambda name: row[name] is None)[:1] or [None]
+    options = [row[n] for n in by["group"][1:] if row[n] not in (None, "")] or [row[n] for n in by["choices"]][0:1]
+    options = options if by["group"] else options and options[0]
+    if options:
+        choices, output = choose(options, (by["group"] or [ascii_uppercase])[0], "" if answer is None else row[answer])
         given.append(choices)
-    elif answered and not output:
-        output = _answer(answered[0], row[answered[0]])
+    elif answer is not None and not output:
+        output = _answer(answer, row[answer])
     asked = "\n\n".join(filter(None, [system, question]))
     item = Instruction(asked, "\n\n".join(given), output, _first(row, by["id"]), category=_first(row, by["category"]))
-    for name in by["unread"]:
-        if _says(row[name], item):
-            unread[name] += 1
+    unread.update(name for name in by["unread"] if _says(row[name], item))
     return item
 
 
@@ -169,12 +172,12 @@ def _own(row: dict[str, Any]) -> Instruction:
 
 def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
     """The text under the first of the keys that holds any; empty where there is none."""
-    values = ((key, row[key]) for key in keys if row[key] is not None)
-    texts = (
-        _text(key, "\n".join(v) if isinstance(v, list) and all(isinstance(p, str) for p in v) else v)
-        for key, v in values
-    )
-    return next((text for text in texts if text), "")
+    for key in keys:
+        value = row[key]
+        joined = "\n".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+        if joined is not None and (text := _text(key, joined)):
+            return text
+    return ""
 
 
 def _listed(names: Iterable[Any]) -> str:
