@@ -1,8 +1,8 @@
 """Other people's instruction files, read into `Instruction` records.
 
-What a row's columns mean is in the table of `layouts`, in every form that `rows` reads; the keys of a row decide what it
-is, not the file's name. Every problem is a DataError that names the file and the line; text that is left out is named
-aloud. Of a conversation the first question and its answer are read. docs/formats.md shows rows of every kind.
+What a row's columns mean is in the table of `layouts`, in every form that `rows` reads; the keys of a row decide what
+it is, not the file's name. Every problem is a DataError that names the file and the line; text that is left out is
+named aloud. Of a conversation the first question and its answer are read. docs/formats.md shows rows of every kind.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from lionkit.errors import ConfigError, DataError, first_line
+from lionkit.errors import ConfigError, DataError
 from lionkit.pools.layouts import MEANINGS, REFUSED, choose, exchange, layout, plain, turns
 from lionkit.pools.rows import is_hub_name, read_rows
 from lionkit.records import Instruction
@@ -60,7 +60,7 @@ def read_instructions(
                 numbers[name] = 1
                 items.append(item if name == item.id else dataclasses.replace(item, id=name))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(path, line, first_line(error)) from None
+            raise DataError(path, line, str(error)) from None
     if not items:
         raise DataError(path, None, "there are no instructions in it")
     there = {plain(name): name for names in layouts for name in names}
@@ -102,33 +102,28 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         remedy = kind[1] if kind else 'read_instructions(path, columns={"...": "instruction"}) says which column is one'
         raise ValueError(f"{what} (keys: {_listed(row)}): {remedy}")
     [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
-    question, system, given = (
-        "",
-        _first(row, by["system"]),
-        [t for t in given if t.lower().rstrip(".") not in _NO_INPUT],
-    )
+    given = [text for text in given if text.lower().rstrip(".") not in _NO_INPUT]
+    question, system = "", _first(row, by["system"])
     history = turns([row[name] for name in by["history"] if row[name]])
     if by["dialogue"] or history:
-        last, listed = (
-            bool(history) or by["dialogue"] == ["last"],
-            by["dialogue"] == ["each"] and isinstance(row[key], list),
-        )
+        last, each = bool(history) or by["dialogue"] == ["last"], by["dialogue"] == ["each"]
         try:
-            asked = [("user", _text(key, text)) for text in row[key]] if listed else turns(row[key])
-            own, question, before, output, later = exchange([*history, *asked], last)
+            asked = [("user", t) for t in row[key]] if each and isinstance(row[key], list) else turns(row[key])
+            *texts, later = exchange([*history, *asked], last)
         except ValueError as error:
             raise ValueError(f"{key} {error}") from None
+        own, question, before, output = (_whole(key, text) for text in texts)
         system, given = "\n\n".join(filter(None, [system, own])), [*filter(None, [before]), *given]
         unread[""] += 0 if last else later
     question = question or _text(key, row[key])
     if not question:
         raise ValueError(f"{key} is empty")
     [answer] = sorted(by["output"], key=lambda name: row[name] is None)[:1] or [None]
-    options = [row[n] for n in by["group"][1:] if row[n] not in (None, "")] or [row[n] for n in by["choices"]][0:1]
-    options = options if by["group"] else options and options[0]
-    if options:
-        choices, output = choose(options, (by["group"] or [ascii_uppercase])[0], "" if answer is None else row[answer])
-        given.append(choices)
+    options = [row[name] for name in by["group"][1:] if row[name] not in (None, "")]
+    if options := options or next((row[name] for name in by["choices"]), None):
+        labels, right = (by["group"] or [ascii_uppercase])[0], "" if answer is None else row[answer]
+        choices, output = choose(options, labels, right)
+        given.append(_whole("a choice", choices))
     elif answer is not None and not output:
         output = _answer(answer, row[answer])
     asked = "\n\n".join(filter(None, [system, question]))
@@ -174,8 +169,9 @@ def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
     """The text under the first of the keys that holds any; empty where there is none."""
     for key in keys:
         value = row[key]
-        joined = "\n".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-        if joined is not None and (text := _text(key, joined)):
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = "\n".join(value)
+        if value is not None and (text := _text(key, value)):
             return text
     return ""
 

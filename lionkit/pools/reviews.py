@@ -28,7 +28,7 @@ T = TypeVar("T")
 NAMED = 50
 """Ill-formed rows named in one error; beyond that they are counted."""
 Game = tuple[str, dict[str, float | None], str]
-"""A question, what each model got for its answer (None: nothing), the one shown first in front, and the judge's words."""
+"""A question, what each model got (None: nothing), the one shown first in front, and the judge's words."""
 _FIRST = {words: float(share) for share, all_words in TABLE["better"].items() for words in all_words}
 
 
@@ -99,28 +99,33 @@ def read_reference_results(
 
 
 def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -> list[Verdict]:
-    """MT-Bench's or AlpacaEval's judgements, one file: a verdict a question and turn (`81`, `81-2`) with both models in it.
+    """MT-Bench's or AlpacaEval's judgements, one file: a verdict a question and turn (`81`, `81-2`) of both models.
 
     `teacher` and `student` are names of models; a file of two needs none, its first (AlpacaEval's reference) being the
-    teacher. A result that is none is unscored. DataError names the file, and every bad line.
+    teacher. A second judgement of a question is a verdict of its own, `81+`. A result that is none is unscored.
+    DataError names the file, and every bad line.
     """
-    games = [game for row in _checked(path, _games) for game in row]
-    models = list(dict.fromkeys(model for _, results, _ in games for model in results))
+    rows = _checked(path, _games)
+    models = list(dict.fromkeys(model for games in rows for _, results, _ in games for model in results))
     pair = [teacher, student] if teacher and student else models
     if len(pair) != 2 or not {*pair} <= {*models}:
         some = ", ".join(models[:8]) + ", ..." * (len(models) > 8)
         raise DataError(path, None, f"read_judgements(path, teacher=..., student=...) takes two of its models: {some}")
     grades: dict[str, dict[str, float | None]] = {}
     found: dict[str, list[Judgement]] = {}
-    for name, results, reply in games:
-        if len(results) == 1:  # a grade: with that of the other model it makes a pair
-            results = grades[name] = grades.get(name, {}) | results
-        if results.keys() >= {*pair}:
-            scores = [results[model] for model in pair]
-            unscored = Judgement(None, None, reply, "no result is recorded")
-            judged = unscored if None in scores else Judgement(*scores, reply)
-            found.setdefault(name, []).insert(0 if [*results][0] == pair[0] else 1, judged)
-    return [Verdict(name, *judged[:2]) for name, judged in found.items()]
+    for games in rows:
+        judged: list[Judgement] = []
+        for name, results, reply in games:
+            if len(results) == 1:  # a grade: with that of the other model it makes a pair
+                results = grades[name] = grades.get(name, {}) | results
+            if results.keys() >= {*pair}:
+                scores = [results[model] for model in pair]
+                unscored = Judgement(None, None, reply, "no result is recorded")
+                judged.insert([*results][0] != pair[0], unscored if None in scores else Judgement(*scores, reply))
+        while judged and name in found:
+            name += "+"
+        found |= {name: judged} if judged else {}
+    return [Verdict(name, *judged) for name, judged in found.items()]
 
 
 def _response(name: str, text: str) -> Response:
@@ -154,10 +159,8 @@ def _say_differences(path: str | Path, judged: list[Judgement]) -> None:
     noted = [j.reason for j in judged if j.scored and j.reason]
     differ, outside = (sum(words in reason for reason in noted) for words in ("where the text says", "outside 1 to 10"))
     if noted:
-        print(
-            f"{path}: of {len(judged)} reviews, {differ} have a score that differs from the text and {outside} one outside "
-            "1 to 10; all count as recorded, a failure mark as its text, and the verdict's reason says which."
-        )
+        counts = f"{differ} have scores that differ from their text and {outside} scores outside 1 to 10"
+        print(f"{path}: of {len(judged)} reviews {counts}; they count as recorded, a failure mark as its text.")
 
 
 def _games(row: dict[str, Any]) -> list[Game]:

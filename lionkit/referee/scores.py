@@ -2,7 +2,7 @@
 
 Thinking blocks are dropped, JSON objects become `label: value` lines, markup is removed, and each label with its value
 is collected in order. Only the last pair counts, so a score line quoted from an answer is never the verdict; labels in
-words outrank bare numbers (a table's rows), and those a pair without labels, which counts on the first line or the last.
+words outrank bare numbers (a table's rows), those a pair without labels, which counts on the first line or the last.
 Nothing is clamped or guessed: without one number in [1, 10] for each answer a reply is `Unscored`, with the reason.
 Time is linear in the length of the reply: patterns (in `patterns`) have bounded repeats, attempts to read JSON are
 limited, and of a reply over 2 x `WINDOW` characters (JSON and thinking aside) only both ends are read. Numbers in
