@@ -16,7 +16,7 @@ from lionkit.records import Response, Verdict
 
 
 class RelativeScore(NamedTuple):
-    """Totals over the pairs scored for both roles; scores of two orders count as their mean, in [1, 10]."""
+    """Totals over the pairs scored for both roles; scores of two orders count as their mean."""
 
     student_total: float
     teacher_total: float

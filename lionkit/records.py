@@ -21,7 +21,7 @@ from lionkit import files
 from lionkit.errors import DataError
 
 STRICT = ConfigDict(strict=True, extra="forbid")
-Score = Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0)]
 Status = Literal["ok", "truncated", "filtered", "refused", "failed"]
 Label = Literal["hard", "easy", "undecided"]
@@ -81,14 +81,17 @@ class Response:
 
 @dataclass(frozen=True, config=STRICT)
 class Judgement:
-    """One referee reply about one pair, in one order. Scores lie in [1, 10]; both are None when unscored."""
+    """One referee reply about one pair, in one order; both scores are None when unscored.
+
+    Scores lie in [1, 10], except in files from elsewhere: there they are as recorded, and a preference is a share of 1.
+    """
 
     teacher: Score | None
     student: Score | None
     reply: str = ""
     """The referee's words, whole."""
     reason: str = ""
-    """Why it is unscored; empty when it is scored."""
+    """Why it is unscored; of a scored one from elsewhere, how its record differs from its text."""
     call_id: str = ""
     missing: bool = False
     """As in `Response`."""
@@ -126,24 +129,24 @@ class Verdict:
 
     @property
     def teacher_score(self) -> float:
-        """Mean over the orders asked, in [1, 10]; NaN when undecided."""
+        """Mean over the orders asked; NaN when undecided."""
         return _mean([j.teacher for j in self.judgements])
 
     @property
     def student_score(self) -> float:
-        """Mean over the orders asked, in [1, 10]; NaN when undecided."""
+        """Mean over the orders asked; NaN when undecided."""
         return _mean([j.student for j in self.judgements])
 
     @property
     def gap(self) -> float:
-        """teacher - student, in [-9, 9]; NaN when undecided. Rounded to 6 places, so that 8.1 - 7.1 is 1."""
+        """teacher - student, in [-9, 9] of our own; NaN when undecided. Rounded to 6 places, so that 8.1 - 7.1 is 1."""
         return round(self.teacher_score - self.student_score, 6)
 
     @property
     def reason(self) -> str:
-        """Why the pair is undecided, by order; empty when it is scored."""
+        """Why the pair is undecided, or how its record differs from its text, by order; else empty."""
         orders = zip(("teacher first", "student first"), self.judgements, strict=False)
-        return "; ".join(f"{order}: {j.reason or 'unscored'}" for order, j in orders if not j.scored)
+        return "; ".join(f"{order}: {j.reason or 'unscored'}" for order, j in orders if j.reason or not j.scored)
 
     def label(self, tau: float) -> Label:
         """`hard` where gap >= tau, `easy` below, `undecided` where an order is unscored (section 3.2)."""

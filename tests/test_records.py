@@ -96,7 +96,7 @@ JUDGED = {"teacher": 8, "student": 7.5, "reply": "r", "reason": "", "call_id": "
 
 @pytest.mark.parametrize(
     "change",
-    [{"teacher_first": {**JUDGED, "teacher": wrong}} for wrong in (math.nan, math.inf, 0, 11, "8", True)]
+    [{"teacher_first": {**JUDGED, "teacher": wrong}} for wrong in (math.nan, math.inf, -1, "8", True)]
     + [{"teacher_first": None}, {"teacher_first": 5}, {"student_first": {**JUDGED, "reply": None}},
        {"instruction_id": None}, {"instruction_id": 7}, {"iteration": math.nan}, {"iteration": -1}, {"iteration": "1"}],
 )  # fmt: skip

@@ -85,8 +85,9 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = axes(ax, 5, 4)
     for role, shift in (("teacher", -0.1), ("student", 0.1)):
         given = table[[name for name in trust.SEATS if name.endswith(role)]].to_numpy().ravel()
-        counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)[2:]
-        ax.bar(np.arange(2, 21) / 2 + shift, counts, width=0.2, color=COLOURS[role], label=role)
+        counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)
+        low = 0 if counts[:2].any() else 2  # files from elsewhere may hold a 0, or a score beyond 10
+        ax.bar(np.arange(low, len(counts)) / 2 + shift, counts[low:], width=0.2, color=COLOURS[role], label=role)
     return finish(ax, _counted("Scores given", table), "score", "times given")
 
 

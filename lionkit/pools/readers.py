@@ -1,58 +1,76 @@
 """Other people's instruction files, read into `Instruction` records.
 
-Read are Alpaca files, self-instruct seed tasks and user-oriented instructions with or without responses, FastChat
-questions, the reference implementation's files, and lionkit's own exports, in every form that `rows` reads. The keys of
-a row decide what it is, not the file's name. Every problem is a DataError that names the file and the line. Not
-covered: conversations (only the first turn is taken).
+What a row's columns mean is in the table of `layouts`, in every form that `rows` reads; the keys of a row decide what
+it is, not the file's name. Every problem is a DataError that names the file and the line; text that is left out is
+named aloud. Of a conversation the first question and its answer are read. docs/formats.md shows rows of every kind.
 """
 
 import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
-from lionkit.errors import DataError
+from lionkit.errors import ConfigError, DataError
+from lionkit.pools.layouts import MEANINGS, REFUSED, choose, exchange, layout, plain, turns
 from lionkit.pools.rows import is_hub_name, read_rows
 from lionkit.records import Instruction
 
 __all__ = ["is_hub_name", "read_instructions", "set_aside_unanswered"]
 
-_INSTRUCTION_KEYS = ("instruction", "question", "prompt", "query", "turns", "text")
-_OUTPUT_KEYS = ("output", "response", "completion", "answer", "assist1")
-_CATEGORY_KEYS = ("category", "motivation_app")
-_ID_KEYS = ("id", "question_id")
-_OTHERS = {"answer_id": "answers", "review_id": "reviews", "teacher_first": "verdicts", "seed_id": "candidates"}
-"""Keys that instructions do not have, and the records that do."""
 _NO_INPUT = {"", "n/a", "none", "null", "nan", "noinput", "no input", "<noinput>", "<no input>"}
 _OWN_KEYS = {f.name for f in dataclasses.fields(Instruction)}
 
 
-def read_instructions(path: str | Path) -> list[Instruction]:
+def read_instructions(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, split: str = ""
+) -> list[Instruction]:
     """The instructions of a file, a `datasets` folder or a hub data set, in order; ids are unique.
 
     Texts lose the space around them. "N/A", "<noinput>" and their like are no input; an output "None" stays.
     Numbers become text. Rows without output and repeated rows are kept: `set_aside_unanswered` and
     `pools.deduplicate` count and separate them. A repeated id gets a number behind it.
+
+    `columns` says what a column is that is not known, or known as something else: `{"context": "input"}`, or "" for
+    nothing; what it can be are the keys of `layouts.MEANINGS`. Columns that are not read and hold text in most rows are
+    printed, and so is the number of later questions in conversations. `split` is a data set's; without it `train`
+    counts, else the first. Raises ConfigError for a meaning that is none.
     """
+    columns = dict(columns or {})
+    if wrong := [meaning for meaning in columns.values() if meaning not in (*MEANINGS, "")]:
+        raise ConfigError(f"columns: a column cannot be {wrong[0]!r}, choose one of {', '.join(MEANINGS)}, or ''")
+    layouts: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
     items: list[Instruction] = []
     numbers: dict[str, int] = {}  # each id there is, with the last number put behind it
-    for line, row in read_rows(path):
+    unread: Counter[str] = Counter()
+    for line, row in read_rows(path, split):
         try:
-            found = list(_instructions(row))
-        except ValueError as error:
+            for whole in _wholes(row):
+                by = layouts.get(names := tuple(whole)) or layouts.setdefault(names, layout(names, columns))
+                own = whole.keys() == _OWN_KEYS and not columns
+                item = _own(whole) if own else _instruction(whole, by, unread)
+                name = item.id
+                while name in numbers:
+                    numbers[item.id] += 1
+                    name = f"{item.id}-{numbers[item.id]}"
+                numbers[name] = 1
+                items.append(item if name == item.id else dataclasses.replace(item, id=name))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(path, line, str(error)) from None
-        for item in found:
-            name = item.id
-            while name in numbers:
-                numbers[item.id] += 1
-                name = f"{item.id}-{numbers[item.id]}"
-            numbers[name] = 1
-            items.append(item if name == item.id else dataclasses.replace(item, id=name))
     if not items:
         raise DataError(path, None, "there are no instructions in it")
+    there = {plain(name): name for names in layouts for name in names}
+    if absent := [name for name in columns if plain(name) not in there]:
+        raise DataError(path, None, f"there is no column {absent[0]!r}, only {_listed(there.values())}")
+    if later := unread.pop("", 0):
+        print(f"{path}: {later} later questions of conversations are not read, only the first of each.")
+    if lost := [name for name, count in unread.items() if 2 * count > len(items)]:
+        call = f'read_instructions(path, columns={{"{lost[0]}": "input"}})'
+        print(f'{path}: text that is not read: column {", ".join(lost)}. {call} reads it, "" for input leaves it out.')
     return items
 
 
@@ -61,34 +79,77 @@ def set_aside_unanswered(instructions: Sequence[Instruction]) -> tuple[list[Inst
     return [item for item in instructions if item.output], [item for item in instructions if not item.output]
 
 
-def _instructions(row: Any) -> Iterator[Instruction]:
-    """The instruction of one row, or one for each of its instances (self-instruct). ValueError says what is wrong."""
+def _wholes(row: Any) -> Iterator[dict[str, Any]]:
+    """The row, or one for each of its instances (self-instruct). ValueError says what is wrong."""
     if isinstance(row, ValueError):
         raise row
     if isinstance(row, str):
         row = {"instruction": row}
     if not isinstance(row, dict):
         raise ValueError(f"expected an object with an instruction, found {_kind(row)}")
-    if set(row) == _OWN_KEYS:
-        yield _own(row)
-        return
-    kind = next((what for key, what in _OTHERS.items() if key in row), None)
-    key = next((k for k in _INSTRUCTION_KEYS if k in row), None)
-    if kind or key is None:
-        what = f"these are {kind}, not instructions" if kind else "no instruction"
-        keys = "".join(c if c.isprintable() else "?" for c in ", ".join(map(str, row)))
-        raise ValueError(f"{what} (keys: {keys[:60] or 'none'}{'...' * (len(keys) > 60)})")
-    turns = key == "turns" and isinstance(row[key], list) and row[key]
-    instruction = _text(key, turns[0] if turns else row[key])
-    if not instruction:
-        raise ValueError(f"{key} is empty")
-    instances = row["instances"] if isinstance(row.get("instances"), list) and row["instances"] else [row]
-    for instance in instances:
+    key = next((key for key in row if plain(key) == "instances" and isinstance(row[key], list) and row[key]), None)
+    for instance in row[key] if key else [{}]:
         if not isinstance(instance, dict):
             raise ValueError(f"instances holds {_kind(instance)}, expected an object")
-        given, output = _first(instance, ("input",)), _first(instance, _OUTPUT_KEYS, nullable=False)
-        given = "" if given.lower().rstrip(".") in _NO_INPUT else given
-        yield Instruction(instruction, given, output, _first(row, _ID_KEYS), category=_first(row, _CATEGORY_KEYS))
+        yield {**{name: value for name, value in row.items() if name != key}, **instance} if key else row
+
+
+def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[str]) -> Instruction:
+    """The instruction of one row; `unread` counts the columns whose text is not in it, and under "" later questions."""
+    kind = next((REFUSED[plain(name)] for name in by["unread"] if plain(name) in REFUSED), None)
+    if kind or not by["instruction"]:
+        what = f"these are {kind[0]}, not instructions" if kind else "no instruction"
+        remedy = kind[1] if kind else 'read_instructions(path, columns={"...": "instruction"}) says which column is one'
+        raise ValueError(f"{what} (keys: {_listed(row)}): {remedy}")
+    [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
+    given = [text for text in given if text.lower().rstrip(".") not in _NO_INPUT]
+    question, system = "", _first(row, by["system"])
+    history = turns([row[name] for name in by["history"] if row[name]])
+    if by["dialogue"] or history:
+        last, each = bool(history) or by["dialogue"] == ["last"], by["dialogue"] == ["each"]
+        try:
+            asked = [("user", t) for t in row[key]] if each and isinstance(row[key], list) else turns(row[key])
+            *texts, later = exchange([*history, *asked], last)
+        except ValueError as error:
+            raise ValueError(f"{key} {error}") from None
+        own, question, before, output = (_whole(key, text) for text in texts)
+        system, given = "\n\n".join(filter(None, [system, own])), [*filter(None, [before]), *given]
+        unread[""] += 0 if last else later
+    question = question or _text(key, row[key])
+    if not question:
+        raise ValueError(f"{key} is empty")
+    [answer] = sorted(by["output"], key=lambda name: row[name] is None)[:1] or [None]
+    options = [row[name] for name in by["group"][1:] if row[name] not in (None, "")]
+    if options := options or next((row[name] for name in by["choices"]), None):
+        labels, right = (by["group"] or [ascii_uppercase])[0], "" if answer is None else row[answer]
+        choices, output = choose(options, labels, right)
+        given.append(_whole("a choice", choices))
+    elif answer is not None and not output:
+        output = _answer(answer, row[answer])
+    asked = "\n\n".join(filter(None, [system, question]))
+    item = Instruction(asked, "\n\n".join(given), output, _first(row, by["id"]), category=_first(row, by["category"]))
+    unread.update(name for name in by["unread"] if _says(row[name], item))
+    return item
+
+
+def _says(value: Any, item: Instruction) -> bool:
+    """Whether it holds a text that neither stands in the instruction nor is made of all of it."""
+    if isinstance(value, list | dict):
+        return any(_says(part, item) for part in (value.values() if isinstance(value, dict) else value))
+    if not isinstance(value, str) or not any(map(str.isalpha, value)):
+        return False
+    whole = item.instruction in value and item.output in value
+    return not whole and value.strip() not in f"{item.text}\n{item.output}"
+
+
+def _answer(key: str, value: Any) -> str:
+    """The text of an output: of several the first, of a conversation the last answer."""
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = value["text"]
+    spoken = isinstance(value, list) and value and isinstance(value[0], dict)
+    if spoken or (isinstance(value, str) and plain(key) == "chosen"):
+        value = "".join([text for role, text in turns(value, "assistant") if role == "assistant"][-1:])
+    return _text(key, (value[0] if value else "") if isinstance(value, list) else value)
 
 
 def _own(row: dict[str, Any]) -> Instruction:
@@ -104,10 +165,20 @@ def _own(row: dict[str, Any]) -> Instruction:
     return Instruction(**{key: _whole(key, text) for key, text in texts.items()}, iteration=int(number))
 
 
-def _first(row: dict[str, Any], keys: tuple[str, ...], *, nullable: bool = True) -> str:
-    """The text under the first of the keys that the row has and that is not null; empty where there is none."""
-    held = sorted((k for k in keys if k in row), key=lambda k: row[k] is None)
-    return "" if not held or (nullable and row[held[0]] is None) else _text(held[0], row[held[0]])
+def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
+    """The text under the first of the keys that holds any; empty where there is none."""
+    for key in keys:
+        value = row[key]
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = "\n".join(value)
+        if value is not None and (text := _text(key, value)):
+            return text
+    return ""
+
+
+def _listed(names: Iterable[Any]) -> str:
+    listed = "".join(c if c.isprintable() else "?" for c in ", ".join(map(str, names)))
+    return f"{listed[:60] or 'none'}{'...' * (len(listed) > 60)}"
 
 
 def _text(key: str, value: Any) -> str:

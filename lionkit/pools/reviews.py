@@ -1,25 +1,35 @@
-"""Judge results that already exist: FastChat's review files and those of the reference implementation.
+"""Judge results that already exist: FastChat's reviews, the reference implementation's, MT-Bench's and AlpacaEval's.
 
 FastChat: JSON Lines of questions, two answer files and one review file, scores on the first line of a review
 (`question_id`, `answer1_id`, `answer2_id`, `text`, `score`). Reference implementation: two review files in the order
-of the response files (`text`, `score`), one for each order of the answers. A review's text decides; its score field
-counts where the text cannot be read. Failure marks such as -1 are unscored, never numbers. Not covered: FastChat's
-single-answer grades and pairwise letters.
+of the response files (`text`, `score`), one for each order of the answers. The recorded score counts, as it is, so that
+published totals come out; where it differs from the text or lies outside 1 to 10, the judgement's `reason` says so, and
+the rows are counted aloud. Failure marks such as -1 are no scores: there the text counts.
+
+MT-Bench's grades are scores as they are recorded. A preference (its pairs, an arena's votes, AlpacaEval's annotations)
+becomes shares of 1: the better answer has 1, the other 0, in a draw each 0.5, so that the student's mean score is its
+win rate. Where nothing is recorded, the last `[[7]]` or `[[A]]` of the judge's text counts.
 """
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lionkit.errors import DataError
+from lionkit.pools.layouts import TABLE
 from lionkit.pools.readers import read_instructions
 from lionkit.pools.rows import read_rows
-from lionkit.records import Judged, Judgement, Response, Verdict
+from lionkit.records import Instruction, Judged, Judgement, Response, Verdict
 from lionkit.referee.scores import Scores, Unscored, parse_scores
 
 T = TypeVar("T")
 NAMED = 50
 """Ill-formed rows named in one error; beyond that they are counted."""
+Game = tuple[str, dict[str, float | None], str]
+"""A question, what each model got (None: nothing), the one shown first in front, and the judge's words."""
+_FIRST = {words: float(share) for share, all_words in TABLE["better"].items() for words in all_words}
 
 
 def read_fastchat_reviews(
@@ -48,6 +58,7 @@ def read_fastchat_reviews(
         found[question] = _judgement(row)
 
     _checked(reviews, read)
+    _say_differences(reviews, list(found.values()))
     missing = Judgement(None, None, reason="there is no review of it")
     return [Verdict(name, found.get(name, missing)) for name in ids]
 
@@ -74,6 +85,7 @@ def read_reference_results(
         raise DataError(student, None, f"holds other instructions than {teacher}, or in another order")
     first, second = (_checked(path, _judgement) for path in (teacher_first, student_first))
     for path, judged in ((teacher_first, first), (student_first, second)):
+        _say_differences(path, judged)
         if len(judged) != len(asked):
             raise DataError(path, None, f"{len(judged)} reviews for {len(asked)} pairs: is the file whole?")
     by = [[_response(i.id, r.output) for i, r in zip(asked, rows)] for rows in (asked, answered)]
@@ -84,6 +96,36 @@ def read_reference_results(
             one, two = (Judgement(None, None, j.reply, "a response failed") for j in (one, two))
         verdicts.append(Verdict(item.id, one, two))
     return Judged(asked, by[0], by[1], verdicts)
+
+
+def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -> list[Verdict]:
+    """MT-Bench's or AlpacaEval's judgements, one file: a verdict a question and turn (`81`, `81-2`) of both models.
+
+    `teacher` and `student` are names of models; a file of two needs none, its first (AlpacaEval's reference) being the
+    teacher. A second judgement of a question is a verdict of its own, `81+`. A result that is none is unscored.
+    DataError names the file, and every bad line.
+    """
+    rows = _checked(path, _games)
+    models = list(dict.fromkeys(model for games in rows for _, results, _ in games for model in results))
+    pair = [teacher, student] if teacher and student else models
+    if len(pair) != 2 or not {*pair} <= {*models}:
+        some = ", ".join(models[:8]) + ", ..." * (len(models) > 8)
+        raise DataError(path, None, f"read_judgements(path, teacher=..., student=...) takes two of its models: {some}")
+    grades: dict[str, dict[str, float | None]] = {}
+    found: dict[str, list[Judgement]] = {}
+    for games in rows:
+        judged: list[Judgement] = []
+        for name, results, reply in games:
+            if len(results) == 1:  # a grade: with that of the other model it makes a pair
+                results = grades[name] = grades.get(name, {}) | results
+            if results.keys() >= {*pair}:
+                scores = [results[model] for model in pair]
+                unscored = Judgement(None, None, reply, "no result is recorded")
+                judged.insert([*results][0] != pair[0], unscored if None in scores else Judgement(*scores, reply))
+        while judged and name in found:
+            name += "+"
+        found |= {name: judged} if judged else {}
+    return [Verdict(name, *judged) for name, judged in found.items()]
 
 
 def _response(name: str, text: str) -> Response:
@@ -98,16 +140,55 @@ def _judgement(row: dict[str, Any]) -> Judgement:
     numbers = isinstance(score, list) and len(score) == 2 and all(type(s) in (int, float) for s in score)
     if score is not None and not numbers:
         raise ValueError(f"score is {score!r:.40}, expected two numbers")
-    known = Scores(*map(float, score)) if score and all(1 <= s <= 10 for s in score) else None
+    known = Scores(*map(float, score)) if score and all(0 <= s < math.inf for s in score) else None
     read = parse_scores(text.lstrip().split("\n")[0])
-    if isinstance(read, Unscored):
-        read = parse_scores(text)
-    if known and isinstance(read, Scores) and read != known:
-        raise ValueError(f"score is {score} where the text says {read.first:g} and {read.second:g}")
-    read = known or read
-    if isinstance(read, Unscored):
-        return Judgement(None, None, text, read.reason)
-    return Judgement(read.first, read.second, text)
+    read = parse_scores(text) if isinstance(read, Unscored) else read
+    counted = known or read
+    if isinstance(counted, Unscored):
+        return Judgement(None, None, text, counted.reason)
+    noted = [f"recorded as {score}"] if score else []
+    if score and isinstance(read, Scores) and tuple(score) != read:
+        noted.append(f"where the text says {read.first:g} and {read.second:g}")
+    if not all(1 <= s <= 10 for s in counted):
+        noted.append("outside 1 to 10")
+    return Judgement(*counted, text, " ".join(noted) if len(noted) > 1 else "")
+
+
+def _say_differences(path: str | Path, judged: list[Judgement]) -> None:
+    """One printed line where recorded scores differ from their texts, or lie outside 1 to 10."""
+    noted = [j.reason for j in judged if j.scored and j.reason]
+    differ, outside = (sum(words in reason for reason in noted) for words in ("where the text says", "outside 1 to 10"))
+    if noted:
+        counts = f"{differ} have scores that differ from their text and {outside} scores outside 1 to 10"
+        print(f"{path}: of {len(judged)} reviews {counts}; they count as recorded, a failure mark as its text.")
+
+
+def _games(row: dict[str, Any]) -> list[Game]:
+    """What a row says, in one order or in both. ValueError says what is wrong with it."""
+    reply = next((row[k] for k in ("judgment", "g1_judgment", "text") if isinstance(row.get(k), str)), "")
+    said = re.findall(r"\[\[([^\[\]]{1,9})\]\]", reply)[-1:]
+    if "preference" in row:
+        item, value = Instruction(str(row.get("instruction")).strip(), str(row.get("input") or "")), row["preference"]
+        value = _number(math.nan if value is None else value) or 1.5
+        if not 1 <= value <= 2 and value == value:
+            raise ValueError(f"preference is {value:g}, expected 1 to 2, or 0 for a draw")
+        names, shares = [str(row.get(f"generator_{n}", f"output_{n}")) for n in (1, 2)], (2 - value, value - 1)
+        return [(item.id, {n: None if s != s else s for n, s in zip(names, shares)}, reply)]
+    name = _key(row, "question_id") + (f"-{row['turn']}" if row.get("turn", 1) not in (1, None) else "")
+    if "model" in row:
+        grade = _number(row.get("score", said[0] if said else -1))
+        return [(name, {str(row["model"]): grade if 0 <= grade < math.inf else None}, reply)]
+    one, two = (_key(row, f"model_{mark}") for mark in ("12" if "model_1" in row else "ab"))
+    winners = [row[k] for k in ("g1_winner", "g2_winner", "winner") if k in row] or said or [""]
+    shares = [(s, None if s is None else 1 - s) for s in (_FIRST.get(str(winner).lower()) for winner in winners)]
+    return [(name, dict([(one, s), (two, rest)][:: -1 if n else 1]), reply) for n, (s, rest) in enumerate(shares)]
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"the result is {value!r:.40}, expected a number") from None
 
 
 def _key(row: dict[str, Any], name: str) -> str:

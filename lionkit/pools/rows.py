@@ -1,16 +1,20 @@
 """The rows of a data file in whatever form it has, each with its place; what a row means is `readers`' part.
 
-JSON or JSON Lines whatever the suffix, gzipped or not, CSV, TSV, Parquet, a folder written by Hugging Face `datasets`,
-or a hub data set by its `owner/name` (needs a network). Every problem is a DataError that names the file and, in a text
+JSON or JSON Lines whatever the suffix, CSV with any delimiter, Parquet, each compressed or not; a folder written by
+Hugging Face `datasets`, or a hub data set by its `owner/name` (needs a network). Files of other kinds are refused by
+name, with what to do. Every problem is a DataError that names the file and, in a text
 file, the line; only a broken value in JSON Lines is handed on, so that a reader can name all of them.
 """
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import re
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +22,7 @@ from typing import Any
 
 from lionkit import files
 from lionkit.errors import DataError, first_line
+from lionkit.pools.layouts import TABLE
 
 Row = tuple[int, Any]
 """A row and its place: the line it starts on in a text file, its number from 1 in a table.
@@ -31,29 +36,51 @@ def is_hub_name(name: str) -> bool:
     return bool(_HUB_NAME.fullmatch(name))
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
-    """All rows of whatever `path` is, in order."""
+_PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ": lzma.decompress}
+"""By what a compressed file begins with, how it is unpacked; files that are refused are in `layouts.toml`."""
+
+
+def read_rows(path: str | Path, split: str = "") -> Iterator[Row]:
+    """All rows of whatever `path` is, in order; `split` is a data set's."""
     if os.path.isdir(path) or (not os.path.exists(path) and is_hub_name(str(path))):
-        return _dataset(path)
-    raw = files.read_bytes(path)
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(path, None, f"not a whole gzip file: {error}") from None
+        return _dataset(path, split)
+    name, raw = _unpacked(path, path, files.read_bytes(path))
     if raw[:4] == b"PAR1":
         return _parquet(path, raw)
+    if kind := next((kind for start, kind in TABLE["files"].items() if raw.startswith(start.encode("latin1"))), None):
+        raise DataError(path, None, f"this is {kind}")
     try:
         text = raw.decode(json.detect_encoding(raw), "surrogatepass").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(path, line, "not UTF-8 text: save the file with UTF-8 encoding") from None
-    first, table = text.lstrip()[:1], {".csv", ".tsv"} & {suffix.lower() for suffix in Path(path).suffixes}
+    first, table = text.lstrip()[:1], {".csv", ".tsv"} & {suffix.lower() for suffix in Path(name).suffixes}
     if table and first not in ("[", "{"):
-        return _csv(path, text, "\t" if ".tsv" in table else ",")
+        return _csv(path, text)
     if first not in ("[", "{", '"', ""):
         raise DataError(path, 1, "neither JSON nor JSON Lines, and not named .csv, .tsv or .parquet")
     return _json(path, text)
+
+
+def _unpacked(path: str | Path, name: str | Path, raw: bytes) -> tuple[str | Path, bytes]:
+    """The name and the bytes of the file itself; of an archive, of the only file in it."""
+    unpack = next((unpack for start, unpack in _PACKED.items() if raw.startswith(start)), None)
+    try:
+        if unpack:
+            return _unpacked(path, name, unpack(raw))
+        if not raw.startswith(b"PK\3\4"):
+            return name, raw
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+        inside = [
+            entry.filename for entry in archive.infolist() if not entry.is_dir() and "__MACOSX" not in entry.filename
+        ]
+        if len(inside) == 1:
+            return _unpacked(path, inside[0], archive.read(inside[0]))
+    except (OSError, EOFError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise DataError(path, None, f"not a whole gzip, bz2, xz or zip file: {first_line(error)}") from None
+    sheet = "a spreadsheet or a document: save it as CSV (UTF-8)"
+    many = f"an archive of {len(inside)} files: unpack it and give one of them"
+    raise DataError(path, None, f"this is {sheet if {'[Content_Types].xml', 'content.xml'} & {*inside} else many}")
 
 
 def _json(path: str | Path, text: str) -> Iterator[Row]:
@@ -90,16 +117,21 @@ def _json(path: str | Path, text: str) -> Iterator[Row]:
         raise DataError(path, line, "the list does not end where the file does: is the file whole?")
 
 
-def _csv(path: str | Path, text: str, delimiter: str) -> Iterator[Row]:
+def _csv(path: str | Path, text: str) -> Iterator[Row]:
+    """Rows of a table whose delimiter is the one that its heading has most of; empty rows are passed over."""
     csv.field_size_limit(2**31 - 1)
-    table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    said = re.match("sep=(.)\r?\n", text)  # for Excel
+    delimiter = said[1] if said else max(",;\t|", key=text.partition("\n")[0].count)
+    table = csv.reader(io.StringIO(text[said.end() if said else 0 :], newline=""), delimiter=delimiter, strict=True)
     try:
-        heading = next(table, [])
+        heading = [name.strip() for name in next(table, [])]
+        if twice := [name for name in heading if name and heading.count(name) > 1]:
+            raise DataError(path, 1, f"two columns are called {twice[0]!r}: rename one")
         line = table.line_num + 1
         for cells in table:
-            if cells and len(cells) != len(heading):
-                raise DataError(path, line, f"has not the {len(heading)} cells of the heading")
-            if cells:
+            if any(cells):
+                if len(cells) != len(heading):
+                    raise DataError(path, line, f"has not the {len(heading)} cells of the heading")
                 yield line, dict(zip(heading, cells))
             line = table.line_num + 1
     except csv.Error as error:
@@ -116,8 +148,8 @@ def _parquet(path: str | Path, raw: bytes) -> Iterator[Row]:
     return enumerate(rows, start=1)
 
 
-def _dataset(path: str | Path) -> Iterator[Row]:
-    """Rows of a `datasets` folder or hub data set; of several splits, `train`, else the first."""
+def _dataset(path: str | Path, split: str) -> Iterator[Row]:
+    """Rows of a `datasets` folder or hub data set; of several splits, the one asked for, `train`, else the first."""
     import datasets
 
     here = os.path.isdir(path)
@@ -125,7 +157,14 @@ def _dataset(path: str | Path) -> Iterator[Row]:
         loaded = datasets.load_from_disk(str(path)) if here else datasets.load_dataset(str(path))
     except Exception as error:  # the library raises its own, the hub's and the network's errors alike
         what = "not a folder that datasets wrote" if here else "no such file, nor a hub data set within reach"
+        if "Config name is missing" in str(error):
+            what = "a data set of several parts: load one with datasets, and give the folder that save_to_disk wrote"
         raise DataError(path, None, f"{what}: {first_line(error)}") from None
     if isinstance(loaded, dict):
-        loaded = loaded.get("train") or next(iter(loaded.values()))
+        if split and split not in loaded:
+            raise DataError(path, None, f"there is no split {split!r}, only {', '.join(loaded)}")
+        chosen = split or ("train" if "train" in loaded else next(iter(loaded)))
+        if len(loaded) > 1 and not split:
+            print(f"{path}: the split {chosen} is read, of {', '.join(loaded)}: read_instructions(path, split=...)")
+        loaded = loaded[chosen]
     return enumerate(loaded.to_list(), start=1)  # row by row takes three times as long

@@ -1,16 +1,18 @@
 """Reading two scores out of a referee's reply: generous in how answers are named, strict in what a score is.
 
 Thinking blocks are dropped, JSON objects become `label: value` lines, markup is removed, and each label with its value
-is collected in order. Only the last pair counts, so a score line quoted from an answer is never the verdict. Nothing
-is clamped or guessed: without one number in [1, 10] for each answer a reply is `Unscored`, with the reason. Time is
-linear in the length of the reply: patterns (in `patterns`) have bounded repeats, attempts to read JSON are limited, and
-of a reply over 2 x `WINDOW` characters (JSON and thinking aside) only both ends are read. Numbers in words, and scores
-given only in prose, are not read.
+is collected in order. Only the last pair counts, so a score line quoted from an answer is never the verdict; labels in
+words outrank bare numbers (a table's rows), those a pair without labels, which counts on the first line or the last.
+Nothing is clamped or guessed: without one number in [1, 10] for each answer a reply is `Unscored`, with the reason.
+Time is linear in the length of the reply: patterns (in `patterns`) have bounded repeats, attempts to read JSON are
+limited, and of a reply over 2 x `WINDOW` characters (JSON and thinking aside) only both ends are read. Numbers in
+words, and scores given only in prose, are unscored.
 """
 
 import json
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from lionkit.referee.patterns import CLEAN, PATTERN
@@ -38,8 +40,8 @@ class _Found(NamedTuple):
     seat: int
     value: float | str
     """A score, or the reason why it is none."""
-    leads: bool = True
-    """Its label stands at the start of a line, as a verdict's does; not within a sentence."""
+    leads: int = 2
+    """2 where its label stands at the start of a line, as a verdict's does; 1 where that is a bare number; else 0."""
 
 
 def parse_scores(reply: str) -> Scores | Unscored:
@@ -56,12 +58,10 @@ def parse_scores(reply: str) -> Scores | Unscored:
     # Where both read the same place, what `_labelled` found counts.
     found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}
     lines = text.strip().split("\n")
-    final = _bare_pair(lines[-1])
-    if not final and found:
-        final = _final_pair([found[at] for at in sorted(found)])
-    if not isinstance(final, Scores):
-        return _bare_pair(lines[0]) or final or Unscored("no scores were found")  # FastChat's judges begin with them
-    return final
+    final = _final_pair([found[at] for at in sorted(found)]) if found else Unscored("no scores were found")
+    if isinstance(final, Scores) or {item.seat for item in found.values() if item.leads} == {1, 2}:
+        return final
+    return _bare_pair(lines[::-1]) or _bare_pair(lines) or final
 
 
 def _without_thinking(reply: str) -> str | None:
@@ -145,8 +145,7 @@ def _plain(text: str) -> str:
 
 
 def _seat(mark: re.Match[str]) -> int:
-    token = mark["seat"] or mark.groupdict().get("bare")
-    return 1 if mark["first"] or token in ("1", "a", "一", "one") else 2
+    return 1 if mark["first"] or (mark["seat"] or mark.groupdict().get("bare")) in ("1", "a", "一", "one") else 2
 
 
 def _labelled(text: str) -> Iterator[_Found]:
@@ -156,9 +155,9 @@ def _labelled(text: str) -> Iterator[_Found]:
         explicit = not mark["bare"] and PATTERN.score.search(line) is not None
         if explicit or mark["bare"] or PATTERN.separates.search(mark["tail"]):
             alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
-            value = _value(mark["value"], mark["tail"], explicit, alone)
-            if value is not None:
-                yield _Found(mark.end(), _seat(mark), value, len(line) - len(mark[0]) <= 30)
+            leads = (len(line) - len(mark[0]) <= 30) * (1 if mark["bare"] else 2)
+            if (value := _value(mark["value"], mark["tail"], explicit, alone)) is not None:
+                yield _Found(mark.end(), _seat(mark), value, leads)
 
 
 def _under_headings(text: str) -> Iterator[_Found]:
@@ -167,9 +166,9 @@ def _under_headings(text: str) -> Iterator[_Found]:
     for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(text)]):
         marks = PATTERN.headed.finditer(text, heading.end(), end)
         read = [(m.end(), _value(m["value"], m["tail"], explicit=False, alone=False)) for m in marks]
-        given = [_Found(at, _seat(heading), value) for at, value in read if value is not None]
-        if given and isinstance(given[-1].value, float):
-            yield given[-1]
+        at, value = ([found for found in read if found[1] is not None] or [(0, None)])[-1]
+        if isinstance(value, float):
+            yield _Found(at, _seat(heading), value)
 
 
 def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | None:
@@ -181,9 +180,7 @@ def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | N
     if not match:
         said = explicit and not alone and re.search("[:=]", tail) and text.strip()
         return f"is not a number: {text[:20].strip()!r}" if said or PATTERN.nothing.match(text) else None
-    rest, shown = text[match.end() :], repr(text[: match.end() + 8].strip())
-    if PATTERN.next.match(rest):  # A: 8, B: 6
-        rest = ""
+    rest, shown = PATTERN.next.sub("", text[match.end() :]), repr(text[: match.end() + 8].strip())
     if alone and rest.strip(" .|);,") and not (match["top"] and re.match(" ?[,;:(—–-]", rest)):
         return None
     if PATTERN.more.match(rest):
@@ -210,11 +207,10 @@ def _final_pair(found: list[_Found]) -> Scores | Unscored:
     neighbour only when it is nearer to it than the neighbour is to the score before: at most half as far where the two
     are in reversed order (2 before 1), a little less far where they are in natural order.
     """
-    if found[-1].leads and {item.seat for item in found if item.leads} == {1, 2}:
-        found = [item for item in found if item.leads]
-    run = 1
-    while run < len(found) and found[-run - 1].seat != found[-run].seat:
-        run += 1
+    for least in (1, 2) if found[-1].leads else ():
+        better = [item for item in found if item.leads >= least]
+        found = better if {item.seat for item in better} == {1, 2} else found
+    run = next((n for n in range(1, len(found)) if found[-n - 1].seat == found[-n].seat), len(found))
     last = found[-1]
     if run == 1:
         return Unscored(f"there is no score for answer {3 - last.seat} beside the last one for answer {last.seat}")
@@ -224,14 +220,23 @@ def _final_pair(found: list[_Found]) -> Scores | Unscored:
     return _scores({item.seat: item.value for item in found[-2:]})
 
 
-def _bare_pair(line: str) -> Scores | Unscored | None:
-    """Two numbers that fill a line; words before them name no answer, or both, in the order of the numbers."""
-    pair = PATTERN.pair.fullmatch(line.strip(" |"))
+def _bare_pair(lines: list[str]) -> Scores | Unscored | None:
+    """Two numbers that fill the first of the lines; the others, from there on, stand beside it.
+
+    FastChat's judges begin with such a line, others end with one. A row of a table is none, unless it is the total, or
+    the only row under a heading that names both answers. Words before the numbers name no answer, or both in order.
+    """
+    pair = PATTERN.pair.fullmatch(lines[0].strip(" |"))
     if not pair:
         return None
-    named = [_seat(mark) for mark in PATTERN.mark.finditer(pair[1] or "")] or [1, 2]
-    first, second = _number(pair[2] or pair[4]), _number(pair[3] or pair[5])
-    return _scores({named[0]: first, named[1]: second}) if sorted(named) == [1, 2] else None
+    beside, words = list(takewhile(str.strip, (line[:200] for line in lines[1:40]))), pair[1] or ""
+    if beside and PATTERN.row.match(beside[0]) and not PATTERN.total.search(words):
+        return None
+    headings = [words, *beside] if "|" in lines[0] else [words]
+    seats = [[_seat(mark) for mark in PATTERN.mark.finditer(line)] for line in headings]
+    named = next((found for found in seats if sorted(found) == [1, 2]), [1, 2] if seats == [[]] else [])
+    scores = dict(zip(named, (_number(pair[2] or pair[4]), _number(pair[3] or pair[5]))))
+    return _scores(scores) if len(scores) == 2 else None
 
 
 def _scores(values: dict[int, float | str]) -> Scores | Unscored:

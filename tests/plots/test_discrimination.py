@@ -122,6 +122,14 @@ def test_scores_given_are_counted_once_an_order_to_the_nearest_half() -> None:
     assert drawn == [{1: 1, 9: 1, 10: 1}, {8.5: 2, 10: 1}]
 
 
+def test_scores_of_files_from_elsewhere_are_drawn_where_they_lie() -> None:
+    ax = plots.score_distribution(
+        pools.verdict_table([Verdict("a", Judgement(0, 12)), Verdict("b", Judgement(0.5, 3))])
+    )
+    drawn = [sum(bar.get_height() for bar in bars) for bars in ax.containers]
+    assert drawn == [2, 2]
+
+
 def test_distribution_and_lengths_and_agreement() -> None:
     assert sum(heights(plots.score_distribution(TABLE))) == 18
     lengths = plots.length_bias(TABLE).collections[0].get_array()

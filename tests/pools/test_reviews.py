@@ -90,11 +90,72 @@ def test_a_failure_mark_is_unscored_and_the_score_field_counts_where_the_text_is
     assert (total.teacher_total, total.student_total, total.scored, total.unscored) == (15, 13, 2, 1)
 
 
+def test_recorded_scores_win_over_the_text_and_differences_are_counted_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fault: files refused whole for one row whose score differs from its text, and a recorded 0 thrown out."""
+    reviews = [
+        review(1, "8 9\nAssistant 2 is fuller.", score=[8, 7]),
+        review(2, "0 7\nAssistant 1 says nothing.", score=[0, 7]),
+        review(3, "9 8.5", score=[9.0, 8.5]),
+    ]
+    paths = fastchat(tmp_path, reviews)
+    verdicts = read_fastchat_reviews(*paths)
+    total = evaluate.relative_score(verdicts)
+    assert (total.teacher_total, total.student_total, total.scored, total.unscored) == (17, 22.5, 3, 0)
+    assert [v.reason for v in verdicts] == [
+        "teacher first: recorded as [8, 7] where the text says 8 and 9",
+        "teacher first: recorded as [0, 7] outside 1 to 10",
+        "",
+    ]
+    told = "of 3 reviews 1 have scores that differ from their text and 1 scores outside 1 to 10; they count as recorded"
+    assert f"{paths[0]}: {told}" in capsys.readouterr().out
+    assert [v.label(1.0) for v in verdicts] == ["hard", "easy", "easy"]
+    table = pools.pool_table(pools.read_instructions(paths[3]), verdicts=verdicts)
+    assert list(table["reason"]) == [v.reason for v in verdicts]
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "counted", "reason"),
+    [
+        ("-1 -1", [7, 8], (7, 8), ""),
+        ("Both are good: 8 of 10 facts.", [0, 0], (0, 0), "recorded as [0, 0] outside 1 to 10"),
+        ("85 90", [85, 90], (85, 90), "recorded as [85, 90] outside 1 to 10"),
+        ("8 9", [0, 9], (0, 9), "recorded as [0, 9] where the text says 8 and 9 outside 1 to 10"),
+        ("8 9", [-1, -1], (8, 9), "recorded as [-1, -1] where the text says 8 and 9"),
+        ("8 9", None, (8, 9), ""),
+        ("8 9", [9.5, float("inf")], (8, 9), "recorded as [9.5, inf] where the text says 8 and 9"),
+        ("none", [float("nan"), 3], None, "no scores were found"),
+    ],
+)
+def test_what_counts_of_record_and_text(
+    tmp_path: Path, text: str, score: Any, counted: tuple[float, float] | None, reason: str
+) -> None:
+    first = read_fastchat_reviews(*fastchat(tmp_path, [review(1, text, score=score)]))[0].teacher_first
+    assert ((first.teacher, first.student) if first.scored else None, first.reason) == (counted, reason)
+
+
+def test_published_totals_with_a_row_that_differs_and_a_zero(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared_data / "vicuna80"
+    rows = [json.loads(line) for line in (folder / "review_gpt35_vicuna-13b.jsonl").open(encoding="utf-8")]
+    totals = [sum(row["score"][seat] for row in rows) for seat in (0, 1)]
+    assert totals == [693, 638]
+    for row, score in ((rows[4], [rows[4]["score"][0], 3]), (rows[9], [0, rows[9]["score"][1]])):
+        totals = [total - old + new for total, old, new in zip(totals, row["score"], score)]
+        row["score"] = score
+    others = [folder / name for name in ("answer_gpt35.jsonl", "answer_vicuna-13b.jsonl", "question.jsonl")]
+    total = evaluate.relative_score(read_fastchat_reviews(lines(tmp_path / "reviews.jsonl", rows), *others))
+    assert ([total.teacher_total, total.student_total], total.scored, total.unscored) == (totals, 80, 0)
+    assert "of 80 reviews 2 have scores that differ from their text and 1 scores outside" in capsys.readouterr().out
+
+
 def test_every_ill_formed_review_is_named(tmp_path: Path) -> None:
     reviews = [
         review(1, "8 9"),
         "{not json",
-        review(2, "8 9", score=[8, 7]),
+        review(2, "8 9", score=[8]),
         review(3, "8 9", score="8 9"),
         "[1, 2]",
         {"question_id": 3, "score": [1, 2]},
@@ -109,7 +170,7 @@ def test_every_ill_formed_review_is_named(tmp_path: Path) -> None:
     assert message.startswith(f"{tmp_path / 'review.jsonl'}, line 2: not readable as JSON")
     assert caught.value.line == 2
     for number, words in (
-        (3, "score is [8, 7] where the text says 8 and 9"), (4, "score is '8 9', expected two numbers"),
+        (3, "score is [8], expected two numbers"), (4, "score is '8 9', expected two numbers"),
         (5, "not an object"), (6, "text is None"), (7, "no question_id"), (8, "question 99 is not in"),
         (9, "a second review of question 1"), (10, "answer2_id is 'c3'"),
     ):  # fmt: skip

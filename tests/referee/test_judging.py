@@ -83,6 +83,128 @@ def test_what_goes_wrong_in_the_field(hazard: str) -> None:
     assert expected in read.reason if isinstance(read, Unscored) else read == expected  # type: ignore[operator]
 
 
+PLACES: list[tuple[str, Scores | None]] = [
+    ("Fine.\n\n| Answer | Score |\n|---|---|\n| 1 | 9 |\n| 2 | 4 |", Scores(9, 4)),
+    ("Score of answer 1: 9\nScore of answer 2: 4\n\n1 | 9\n2 | 4", Scores(9, 4)),
+    ("Score of answer 1: 9\nScore of answer 2: 4\n\n1 | 8\n2 | 3", Scores(9, 4)),
+    ("Score of answer 1: 9\nScore of answer 2: 4\n\n8 3", Scores(9, 4)),
+    ("8 3\n\nScore of answer 1: 9\nScore of answer 2: 4", Scores(9, 4)),
+    ("Score of answer 1: N/A\nScore of answer 2: 4\n\n8 3", None),
+    ("answer,score\n1,9\n2,4", None),
+    ("Fine.\nanswer;score\n1;9\n2;4", None),
+    ("Fine.\n1 9\n2 4", None),
+    ("1 9\n2 4", None),
+    ("1 9\n2 4\n\nBoth fine.", None),
+    ("Fine.\n\n1, 9\n2, 4", None),
+    ("Fine.\n\n[\n [1, 9],\n [2, 4]\n]", None),
+    ("Fine.\n[[1, 9],\n [2, 4]]", None),
+    ("Fine.\n\n#1\t9\n#2\t4", None),
+    ("| Answer 1 | Answer 2 |\n|---|---|\n| 9 | 4 |", Scores(9, 4)),
+    ("| Answer 2 | Answer 1 |\n|---|---|\n| 4 | 9 |", Scores(9, 4)),
+    (
+        "| Criterion | Answer 2 | Answer 1 |\n|---|---|---|\n| Accuracy | 3 | 8 |\n| Overall score | 4 | 9 |",
+        Scores(9, 4),
+    ),
+    ("| Criterion | Answer 1 | Answer 2 |\n|---|---|---|\n| Accuracy | 3 | 8 |\n| Clarity score | 4 | 9 |", None),
+    ("Helpfulness score: 8 7\nAccuracy score: 6 5", None),
+    ("Helpfulness score: 8 7\nOverall score: 6 5", Scores(6, 5)),
+    ("| Rank | Answer | Score |\n|---|---|---|\n| 1 | 2 | 9 |\n| 2 | 1 | 4 |", None),
+    ("| Assistant | Score |\n|:--|--:|\n| A | 9 |\n| B | 4 |", Scores(9, 4)),
+    ("| Assistant | Score |\n|:--|--:|\n| B | 4 |\n| A | 9 |", Scores(9, 4)),
+    ("| 2 | 4 |\n| 1 | 9 |", Scores(9, 4)),
+    ("Answer 1 | 9\nAnswer 2 | 4", Scores(9, 4)),
+    ("Assistant 1: 9/10\nAssistant 2: 4/10\n\n| # | Score |\n|---|---|\n| 1 | 2 |\n| 2 | 9 |", Scores(9, 4)),
+    ("Facts found\n1: 3\n2: 5\n\nScore of answer 1: 9\nScore of answer 2: 4", Scores(9, 4)),
+    ("Score of answer 1: 9\nScore of answer 2: 4\n\nFacts found\n1: 3\n2: 5", Scores(9, 4)),
+    ("9 4\nFine.", Scores(9, 4)),
+    ("Fine.\n\n9 4", Scores(9, 4)),
+    ("Fine.\n9 4", Scores(9, 4)),
+    ("9 4", Scores(9, 4)),
+    ("9, 4", Scores(9, 4)),
+    ("Answer 1: eight\nAnswer 2: six", None),
+    ("8½ 9\nFine", Scores(8.5, 9)),
+    ("½ 9\nFine", None),
+    ("8⅓ 9\nFine", None),
+    ("80% 90%\nFine", None),
+    ("eight nine", None),
+    ("8 and a half 9", None),
+    ("[[7]]", None),
+    ("Rating: [[7]]", None),
+    ("[[A]]", None),
+    ("My final verdict: [[A>>B]]", None),
+    ("[[A]] Score: 8", None),
+    ("Accuracy: 9 4\nTotal: 9 4", None),
+    ("Score of answer 1: 9\nScore of answer 2: 4\n\nAnswer A | Answer B\n3 | 8", Scores(9, 4)),
+    ("Round 1: 8 9\nRound 2: 7 6", None),
+    ("Score of answer 1: 8 (3 of 4 steps)\nScore of answer 2: 6 - two gaps", Scores(8, 6)),
+    ("Fine.\n\n1 | 9\n2 | 4\n3 | 5", Scores(9, 4)),
+    ("Here are the scores.\n\nA 9\nB 4", None),
+    ("Scores\n1 – 9\n2 – 4", None),
+    ("Scores\n1) 9\n2) 4", Scores(9, 4)),
+    ("Scores\n1 = 9\n2 = 4", Scores(9, 4)),
+    ("No. | Score\n1 | 9\n2 | 4\n\nBoth fine.", Scores(9, 4)),
+    ("| | Score |\n|---|---|\n| **1** | **9** |\n| **2** | **4** |", Scores(9, 4)),
+    ("<table><tr><td>1</td><td>9</td></tr>\n<tr><td>2</td><td>4</td></tr></table>", None),
+    ("Answer\tScore\n1\t9\n2\t4", None),
+    ("Score of answer 1: 9 of 10 possible points\nScore of answer 2: 4", Scores(9, 4)),
+    ("Score of answer 1: 8 stars\nScore of answer 2: 4", Scores(8, 4)),
+]
+"""Replies in which labels, rows of tables and pairs without labels stand beside each other."""
+VALUES: list[tuple[str, float | None]] = [
+    ("8½", 8.5),
+    ("8 ½", None),
+    ("½", None),
+    ("8¼", 8.25),
+    ("8⅓", None),
+    ("8⅞", None),
+    ("8 1/2", None),
+    ("17⁄2", None),
+    ("4⁄5", None),
+    ("8²", None),
+    ("eight", None),
+    ("8 out of 10", 8),
+    ("eight out of ten", None),
+    ("80%", None),
+    ("80 %", None),
+    ("8 %", None),
+    ("8 percent", None),
+    ("8 and a half", None),
+    ("8 point five", None),
+    ("8 komma fünf", None),
+    ("8 and one half", None),
+    ("8 ein halb", None),
+    ("8 y medio", None),
+    ("8 out of a possible 20", None),
+    ("8 out of 20", None),
+    ("8/20", None),
+    ("8 of 10", 8),
+    ("1️⃣0️⃣", 10),
+    ("8️⃣", 8),
+    ("8…9", None),
+    ("8 => 9", None),
+    ("8‑9", None),
+    ("8–9", None),
+    ("⑧", None),
+    ("Ⅷ", None),
+    ("8 → 9", None),
+    ("8, no: 9", None),
+    ("8. 3 facts", 8),
+]
+"""What stands behind a label, and the score it is; None where none can be told for certain."""
+
+
+@pytest.mark.parametrize(("reply", "expected"), PLACES)
+def test_labels_outrank_rows_and_rows_outrank_pairs(reply: str, expected: Scores | None) -> None:
+    read = parse_scores(reply)
+    assert isinstance(read, Unscored) if expected is None else read == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), VALUES)
+def test_fractions_words_and_scales_are_read_or_unscored(value: str, expected: float | None) -> None:
+    read = parse_scores(BOTH.format(value))
+    assert isinstance(read, Unscored) if expected is None else read == Scores(expected, 6)
+
+
 @pytest.mark.parametrize(
     "row", [row for row in CORPUS if "first" in row and row["kind"] not in ("last line", "first line")]
 )
@@ -158,6 +280,7 @@ PATHOLOGICAL = [
     *("answer 1: ", "answer 1 ()", "answer 1: 8 answer 2: 7 ", "answer 1\nscore: 8\n", "回答1：8，"),
     *("12345678901234567890 ", "> answer 1: 8\n", 'x "', 'a"a: 8 ', '"answer 1: 8" ', "[THINK]"),
     'x "answer 1: 8" ',
+    *("8 9\n", "1 | 9\n", "| answer 2 | answer 1 |\n", "score: 8 and a ", "8 1⁄2 ", "½"),
     "the first answer is good, the second one rated as poor. ",
 ]
 

@@ -1,0 +1,273 @@
+"""docs/formats.md, row by row: what becomes of other people's layouts, files and judge results."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lionkit.errors import ConfigError, DataError
+from lionkit.pools import read_instructions, read_judgements
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+ROWS = [
+    {"instruction": "Name a fruit.", "input": "", "output": "fig"},
+    {"instruction": "Sort.", "input": "3 1 2", "output": "1 2 3"},
+]
+EXPECTED = [("Name a fruit.", "", "fig"), ("Sort.", "3 1 2", "1 2 3")]
+LINES = "\n".join(map(json.dumps, ROWS)).encode()
+TABLE = b"instruction,input,output\nName a fruit.,,fig\nSort.,3 1 2,1 2 3\n"
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading of the page."""
+    part = PAGE.partition(f"\n## {heading}")[2].partition("\n## ")[0]
+    rows = [re.split(r" ?(?<!\\)\| ?", line)[1:-1] for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip(" `").replace("\\|", "|") for cell in row] for row in rows[2:]]
+
+
+LAYOUTS, REFUSED = table("Instructions"), table("Rows that are refused")
+FILES, JUDGEMENTS = table("Kinds of files"), table("Judge results")
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def texts(path: Path, **settings: Any) -> list[tuple[str, str, str]]:
+    return [(i.instruction, i.input, i.output) for i in read_instructions(path, **settings)]
+
+
+def test_the_page_has_them_all() -> None:
+    assert [len(part) for part in (LAYOUTS, REFUSED, FILES, JUDGEMENTS)] == [45, 11, 26, 11]
+
+
+@pytest.mark.parametrize("row", LAYOUTS, ids=lambda row: row[0])
+def test_a_layout(tmp_path: Path, row: list[str]) -> None:
+    _, sample, *expected = row
+    assert texts(lines(tmp_path / "a.jsonl", sample)) == [tuple(json.loads(cell) if cell else "" for cell in expected)]
+
+
+@pytest.mark.parametrize("row", LAYOUTS, ids=lambda row: row[0])
+def test_a_layout_loses_no_text_in_silence(tmp_path: Path, row: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A column that nobody knows is named, beside whatever layout it stands."""
+    sample = {**json.loads(row[1]), "hint": "Think of figs first."}
+    read_instructions(lines(tmp_path / "a.jsonl", sample))
+    assert 'columns={"hint": "input"})' in capsys.readouterr().out
+    [item] = read_instructions(tmp_path / "a.jsonl", columns={"hint": "input"})
+    assert "Think of figs first." in item.input
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row[0])
+def test_refused_rows(tmp_path: Path, row: list[str]) -> None:
+    _, sample, told = row
+    with pytest.raises(DataError) as caught:
+        read_instructions(lines(tmp_path / "a.jsonl", ROWS[0], sample))
+    assert caught.value.line == 2
+    assert all(part in caught.value.problem for part in told.split(" ... "))
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def parquet() -> bytes:
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), buffer)
+    return buffer.getvalue()
+
+
+MAKE: dict[str, Callable[[], bytes]] = {
+    "a.json": lambda: json.dumps(ROWS).encode(),
+    "a.jsonl": lambda: LINES,
+    "a.csv": lambda: TABLE,
+    "a.tsv": lambda: TABLE.replace(b",", b"\t"),
+    "semicolons.csv": lambda: TABLE.replace(b",", b";"),
+    "bars.csv": lambda: TABLE.replace(b",", b"|"),
+    "bom.csv": lambda: b"\xef\xbb\xbf" + TABLE.replace(b"\n", b"\r\n"),
+    "headings with spaces.csv": lambda: TABLE.replace(b"instruction,input,output", b"Instruction , Input, OUTPUT"),
+    "for Excel.csv": lambda: b"sep=;\r\n" + TABLE.replace(b",", b";") + b";;\n",
+    "a.parquet": parquet,
+    "a.jsonl.gz": lambda: gzip.compress(LINES),
+    "a.csv.gz": lambda: gzip.compress(TABLE),
+    "a.jsonl.bz2": lambda: bz2.compress(LINES),
+    "a.json.xz": lambda: lzma.compress(LINES),
+    "a.zip": lambda: zipped({"a.csv": TABLE, "__MACOSX/a.csv": b"x"}),
+    "two.zip": lambda: zipped({"a.csv": TABLE, "b.csv": TABLE}),
+    "a.xlsx": lambda: zipped({"[Content_Types].xml": b"x", "xl/workbook.xml": b"x"}),
+    "a.xls": lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99),
+    "a.jsonl.zst": lambda: b"\x28\xb5\x2f\xfd" + bytes(20),
+    "half.zip": lambda: zipped({"a.csv": TABLE})[:60],
+    "a.arrow": lambda: b"\xff\xff\xff\xff" + bytes(20),
+    "pointer.parquet": lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+    "page.json": lambda: b"<!DOCTYPE html><html></html>",
+    "twice.csv": lambda: b"instruction,input,input\na,b,c\n",
+    "latin1.csv": lambda: "instruction,output\ncafé,b\n".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize(("name", "told"), FILES, ids=lambda cell: cell)
+def test_a_kind_of_file(tmp_path: Path, name: str, told: str) -> None:
+    path = tmp_path / name
+    if name in MAKE:
+        path.write_bytes(MAKE[name]())
+    else:
+        import datasets
+
+        datasets.Dataset.from_list(ROWS).save_to_disk(str(path))
+    if told == "read":
+        assert texts(path) == EXPECTED
+    else:
+        with pytest.raises(DataError, match=re.escape(told)) as caught:
+            read_instructions(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("row", JUDGEMENTS, ids=lambda row: row[0])
+def test_judge_results(tmp_path: Path, row: list[str]) -> None:
+    _, rows, teacher, student = row
+    [verdict] = read_judgements(lines(tmp_path / "a.jsonl", *json.loads(rows)))
+    if teacher:
+        assert (verdict.teacher_score, verdict.student_score) == (float(teacher), float(student))
+    else:
+        assert not verdict.scored
+        assert "no result is recorded" in verdict.reason
+
+
+# what the page says around its tables
+
+
+def test_columns_say_what_the_reader_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"task": "Sort.", "things": f"{n} 1", "solved": f"1 {n}", "note": "by hand"} for n in (2, 3)]
+    path = lines(tmp_path / "a.jsonl", *rows)
+    columns = {"task": "instruction", "things": "input", "solved": "output", "note": ""}
+    assert texts(path, columns=columns) == [("Sort.", "2 1", "1 2"), ("Sort.", "3 1", "1 3")]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(DataError, match=r"line 1: no instruction .*columns=\{\"...\": \"instruction\"\}"):
+        read_instructions(path)
+    with pytest.raises(DataError, match="there is no column 'thing', only task, things, solved, note"):
+        read_instructions(path, columns={**columns, "thing": "input"})
+    with pytest.raises(ConfigError, match="cannot be 'inputs', choose one of instruction, input, output"):
+        read_instructions(path, columns={"things": "inputs"})
+
+
+def test_a_known_column_can_be_taken_for_another(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", {"question": "2+2?", "answer": "4", "response": "It is 4.", "answer_de": "vier"})
+    assert texts(path, columns={"answer_de": "output", "answer": ""}) == [("2+2?", "", "vier")]
+    path = lines(tmp_path / "b.jsonl", {"text": "I liked it.", "label": "good"})
+    assert texts(path, columns={"label": "output"}) == [("I liked it.", "", "good")]
+
+
+def test_text_in_few_rows_and_what_is_said_already_is_not_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**ROWS[1], "note": "rare" if n == 0 else "", "same": "3 1 2", "number": "7"} for n in range(4)]
+    read_instructions(lines(tmp_path / "a.jsonl", *rows))
+    assert capsys.readouterr().out == ""
+
+
+def test_later_questions_are_counted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    talk = [{"from": who, "value": f"{who} {n}"} for n in range(3) for who in ("human", "gpt")]
+    assert texts(lines(tmp_path / "a.jsonl", *[{"conversations": talk}] * 2)) == [("human 0", "", "gpt 0")] * 2
+    assert "4 later questions of conversations are not read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write a dialogue.\nUser: hi\nAssistant: hello",
+        "What does <user> mean in XML?",
+        "Explain the heading ### Response in Markdown.",
+        "Assistant: is that a job?",
+    ],
+)
+def test_a_text_about_speakers_is_no_dialogue(tmp_path: Path, text: str) -> None:
+    assert texts(lines(tmp_path / "a.jsonl", {"prompt": text, "completion": "ok"})) == [(text, "", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("row", "output"),
+    [
+        ({"choices": ["1", "2", "3"], "answer": 1}, "B. 2"),
+        ({"choices": ["1", "2", "3"], "answer": "2"}, "B. 2"),
+        ({"choices": ["fig", "nut"], "answer": "nut"}, "B. nut"),
+        ({"choices": ["fig", "nut"], "answer": "(B)"}, "B. nut"),
+        ({"choices": [{"label": "x", "text": "fig"}, {"label": "y", "text": "nut"}], "answer": "y"}, "y. nut"),
+        ({"options": {"A": "fig", "B": "nut"}, "answer": "A"}, "A. fig"),
+        ({"sol1": "fig", "sol2": "nut", "label": -1}, ""),
+        ({"choices": None, "answer": "4"}, "4"),
+        ({"choices": "a) 1, b) 2", "answer": "b"}, "b"),
+    ],
+)
+def test_the_right_choice(tmp_path: Path, row: dict[str, Any], output: str) -> None:
+    assert [found[2] for found in texts(lines(tmp_path / "a.jsonl", {"question": "Which?", **row}))] == [output]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"question": "Which?", "choices": ["a", "b"], "answer": 7}, "answer is 7, of 2 choices"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "unknown role: 'wizard'"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "holds no question"),
+        ({"messages": 7}, "is no conversation"),
+        ({"messages": [{"role": "user", "content": "half \ud83d"}]}, "half a character"),
+        ({"question": {"stem": "Which?"}}, "question is an object"),
+        ({"question": "Which?", "choices": [{"x": 1}], "answer": 0}, "label"),
+    ],
+)
+def test_a_row_that_cannot_be_understood_names_its_line(tmp_path: Path, row: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match="line 2: ") as caught:
+        read_instructions(lines(tmp_path / "a.jsonl", ROWS[0], row))
+    assert words in caught.value.problem
+
+
+def test_a_split_is_read_by_name_and_a_choice_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import datasets
+
+    splits = {name: datasets.Dataset.from_list([row]) for name, row in zip(("test", "train"), ROWS)}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "d"))
+    assert texts(tmp_path / "d") == EXPECTED[1:]
+    assert "the split train is read, of test, train" in capsys.readouterr().out
+    assert texts(tmp_path / "d", split="test") == EXPECTED[:1]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(DataError, match="there is no split 'dev', only test, train"):
+        read_instructions(tmp_path / "d", split="dev")
+
+
+def test_judgements_of_many_models_need_two_names(tmp_path: Path) -> None:
+    rows = [{"question_id": q, "model": m, "score": s, "turn": t} for m, s in (("a", 9), ("b", 7), ("c", 5))
+            for q in (81, 82) for t in (1, 2)]  # fmt: skip
+    path = lines(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(DataError, match="takes two of its models: a, b, c"):
+        read_judgements(path)
+    verdicts = read_judgements(path, teacher="c", student="a")
+    assert [v.instruction_id for v in verdicts] == ["81", "81-2", "82", "82-2"]
+    assert {(v.teacher_score, v.student_score) for v in verdicts} == {(5, 9)}
+
+
+def test_judgements_in_both_orders_are_kept_by_role(tmp_path: Path) -> None:
+    row = {"question_id": 1, "model_1": "a", "model_2": "b", "g1_winner": "model_1", "g2_winner": "tie"}
+    path = lines(tmp_path / "a.jsonl", row, row)
+    verdicts = read_judgements(path, teacher="b", student="a")
+    assert [v.instruction_id for v in verdicts] == ["1", "1+"]
+    assert (verdicts[0].teacher_first.teacher, verdicts[0].student_first.teacher) == (0.5, 0)  # type: ignore[union-attr]
+
+
+def test_every_ill_formed_judgement_is_named(tmp_path: Path) -> None:
+    rows = [{"instruction": "a", "preference": p} for p in (3, "x")] + [{"question_id": 1, "model": "m", "score": "y"}]
+    with pytest.raises(DataError, match="line 1: preference is 3, .*; line 2: the result is 'x', .*; line 3: .* 'y'"):
+        read_judgements(lines(tmp_path / "a.jsonl", *rows))
