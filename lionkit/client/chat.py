@@ -15,6 +15,7 @@ from typing import Any
 from lionkit.client.asking import Asking, Endpoint
 from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Price, Usage, call_of
 from lionkit.client.live import run
+from lionkit.client.pacing import span
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
 from lionkit.config import ApiConfig, endpoint
@@ -148,9 +149,13 @@ def _watch(future: Future[None], asking: Asking, bar: Progress) -> None:
     while running:
         running = bool(wait([future], 0.1).not_done)
         arrived = len(asking.done)
+        while asking.news:
+            print(asking.news.popleft(), flush=True)
         cost = f"{_money(asking.paid, price)} of about {_money(asking.expected.usage, price)}"
-        rate = arrived / (time.monotonic() - started)
-        bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=asking.failed)
+        rate, left = f"{arrived / (time.monotonic() - started):.1f}/s", asking.waits_until - time.time()
+        bar.update(
+            arrived - bar.done, rate=f"waits {span(left)}" if left > 1 else rate, cost=cost, failed=asking.failed
+        )
 
 
 def _money(usage: Usage, price: Price) -> str:

@@ -168,6 +168,14 @@ class Store:
         """Free the calls that a collected batch did not bring: nobody pays for them."""
         self._rows("DELETE FROM pending WHERE token = ?", token)
 
+    def learn(self, url: str, model: str, part: str) -> None:
+        """Note a part of requests that a model of an endpoint does not take."""
+        self._rows("INSERT OR IGNORE INTO learned VALUES (?, ?, ?)", url, model, part)
+
+    def learned(self, url: str) -> list[tuple[str, str]]:
+        """(model, part) for all that the endpoint's models are known not to take."""
+        return self._rows("SELECT model, part FROM learned WHERE url = ?", url)
+
     def answered_by(self, model: str) -> bool:
         """Whether the store has a reply of this model."""
         return bool(self._rows("SELECT 1 FROM calls WHERE model = ? LIMIT 1", model))
