@@ -203,7 +203,7 @@ def _shape(model: Any) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
-    from lionkit.student.model import resolve
+    from lionkit.student.named import resolve
 
     try:
         if isinstance(model, (str, Path)):
