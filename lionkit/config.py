@@ -27,7 +27,6 @@ Above0 = Annotated[float, Field(gt=0)]
 NotBelow0 = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Prices = Annotated[tuple[NotBelow0, NotBelow0], Field(strict=False)]
-
 PAIR = "two numbers (prompt, reply)"
 RULES = {"int": "a whole number", "float": "a number", "finite": "a number", "string": "a text"}
 RULES |= {"tuple": PAIR, "missing": PAIR, "bool": "true or false", "dataclass": "must be a table"}
@@ -103,8 +102,9 @@ class ApiConfig:
     budget_usd: Above0 | None = None
     """Dollars a run may spend in all, calls in flight included; needs `price_per_million`."""
     price_per_million: Prices | None = None
-    """Dollars per million (prompt, reply) tokens, those of the dearest model where roles differ (batches: half).
-    None: tokens are shown, dollars are not."""
+    """Dollars per million (prompt, reply) tokens (batches: half). None: tokens are shown, dollars are not."""
+    prices: dict[str, Prices] = Field(default_factory=dict)
+    """The same by model, where roles differ: `{"big": [2.5, 10]}`. A budget takes every token at the dearest."""
     budget_tokens: Count | None = None
     """Tokens a run may use in all, for endpoints without a known price."""
     stage_timeout: Above0 | None = None
@@ -119,6 +119,10 @@ class ApiConfig:
             require_address("base_url", self.base_url)
         rule = "a dollar budget needs price_per_million; use budget_tokens where the price is unknown"
         _require(self.budget_usd is None or self.price_per_million is not None, "budget_usd", self.budget_usd, rule)
+
+    def price(self, model: str) -> tuple[float, float] | None:
+        """The price of a model, as `price_per_million`."""
+        return self.prices.get(model, self.price_per_million)
 
 
 def endpoint(config: ApiConfig) -> str:

@@ -60,7 +60,7 @@ def calls(config: Config, done: Callable[[int, str], bool] = lambda iteration, s
     rows = []
     for role, count in counts.items():
         prompt, reply = count * PROMPT[role], count * REPLY[role]
-        price = config.api.price_per_million
+        price = config.api.price(getattr(config, f"{role}_model", "") or config.api.model)
         dollars = float("nan") if price is None else (prompt * price[0] + reply * price[1]) / 1e6
         rows.append({"role": role, "calls": count, "prompt_tokens": prompt, "reply_tokens": reply, "dollars": dollars})
     return pd.DataFrame(rows)

@@ -64,7 +64,9 @@ class Endpoint:
 
     def exceeded(self, usage: Usage) -> str:
         """The setting of the budget that so much in all exceeds; empty where it is within the budgets."""
-        used = {"api.budget_usd": usage.dollars(self.config.price_per_million), "api.budget_tokens": usage.total_tokens}
+        prices = [price for price in (self.config.price_per_million, *self.config.prices.values()) if price]
+        dearest = max(map(usage.dollars, prices), default=0.0)
+        used = {"api.budget_usd": dearest, "api.budget_tokens": usage.total_tokens}
         return next((name for name, limit in self.budgets.items() if used[name] > limit), "")
 
 
@@ -100,7 +102,7 @@ class Asking:
         """Calls that nobody works on at the moment."""
         self.expected = estimate([call.request for call in self.calls], self.config)
         """What the map will use in all."""
-        self.bill = self.store.open_bill(self.label, self.expected)
+        self.bill = self.store.open_bill(self.label, self.expected, self.calls[0].model)
         """Its bill's number in the store."""
 
     @property

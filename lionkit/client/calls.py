@@ -191,7 +191,8 @@ def total(estimates: Sequence[Estimate]) -> Estimate:
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
     """Tokens and dollars before anything is asked: four bytes of a prompt a token, replies as long as allowed."""
     usage = Usage(sum(_size(r) // 4 for r in requests), sum(r.max_tokens or 0 for r in requests))
-    return Estimate(len(requests), usage, "sizes", config.price_per_million)
+    model = (requests[0].model if requests else None) or config.model
+    return Estimate(len(requests), usage, "sizes", config.price(model))
 
 
 @dataclass(frozen=True)

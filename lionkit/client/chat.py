@@ -81,7 +81,7 @@ class ChatClient:
     def bills(self) -> list[Bill]:
         """Expected and actual use of every `map` on this store that asked something, oldest first."""
         with Store(self.store, read_only=self.replay) as store:
-            return list(store.bills(self.config.price_per_million).values())
+            return list(store.bills(self.config.price).values())
 
     def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
         url, own = endpoint(self.config), self.config.model
@@ -108,7 +108,7 @@ class ChatClient:
             with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
                 store.leave(asking.bill)
         if aloud:
-            print(store.bills(self.config.price_per_million)[asking.bill])
+            print(store.bills(self.config.price)[asking.bill])
         if stopped := asking.stopped:
             if stopped.cause == "key":
                 self._key.value = ""  # one that was typed is asked for again
@@ -145,7 +145,7 @@ class ChatClient:
 
 def _watch(future: Future[None], asking: Asking, bar: Progress) -> None:
     """Show the progress until the map has ended."""
-    price, started, running = asking.config.price_per_million, time.monotonic(), True
+    price, started, running = asking.expected.price, time.monotonic(), True
     while running:
         running = bool(wait([future], 0.1).not_done)
         arrived = len(asking.done)

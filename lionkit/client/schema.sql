@@ -37,6 +37,7 @@ PRAGMA user_version = 3;
 ALTER TABLE bills ADD COLUMN planned INTEGER;
 PRAGMA user_version = 4;
 
--- step 5: what a model of an endpoint does not take, by its name in `request.PARTS`
+-- step 5: what a model of an endpoint does not take, by its name in `request.PARTS`, and whose bill it is
 CREATE TABLE learned (url TEXT, model TEXT, part TEXT, PRIMARY KEY (url, model, part));
+ALTER TABLE bills ADD COLUMN model TEXT;
 PRAGMA user_version = 5;

@@ -22,7 +22,7 @@ IGNORED = -100
 PROBE = "lionkit"
 """A text that must come out of a chat template."""
 RENDERING: dict[str, Any] = {"add_generation_prompt": True, "strftime_now": datetime(2026, 1, 1).strftime}
-"""How prompts are made of a chat template: one that prints the date prints this one, so that rows stay what they are."""
+"""How prompts are made of a chat template: one that prints the date prints this, so that rows stay what they are."""
 SHORTEST_PROMPT = 8
 """Fewer prompt tokens than this say nothing about the task."""
 PLAIN = (

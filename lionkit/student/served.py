@@ -31,7 +31,7 @@ def connect(config: Config, store: Path, *, app: Any = None, replay: bool = Fals
     """A client for the student's URL. Its store is its own, since what it uses is not on the teacher's bill."""
     own = {"base_url": config.student_url, "api_key_env": KEY_ENV, "concurrency": config.student.response_batch}
     unlimited = ("requests_per_minute", "tokens_per_minute", "budget_usd", "price_per_million", "budget_tokens")
-    api = replace(config.api, batch=False, **own, **dict.fromkeys(unlimited))
+    api = replace(config.api, batch=False, prices={}, **own, **dict.fromkeys(unlimited))
     return ChatClient(api, store, app=app, replay=replay, ambient=False)
 
 

@@ -1,4 +1,4 @@
-"""Nine servers as they answer in the field (`habits.toml`): every role through each habit, and the page that lists them.
+"""Nine servers as they answer in the field (`habits.toml`): every role through each, and the page that lists them.
 
 `python tests/client/test_habits.py` writes docs/endpoints.md anew.
 """
