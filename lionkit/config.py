@@ -68,9 +68,9 @@ def _require(condition: bool, name: str, value: Any, rule: str) -> None:
 
 
 def require_address(name: str, url: str) -> None:
-    """ConfigError on what is no address, and on `user:password@` in one, which stores and messages would show."""
-    if "@" in url:
-        raise ConfigError(f"{name} holds an @: put the key in the environment variable, not into the address")
+    """ConfigError on what is no address, and on a password or key in one, which stores and messages would show."""
+    if "@" in url or any(f"{word}=" in url.partition("?")[2].lower() for word in ("key", "token", "secret", "sig")):
+        raise ConfigError(f"{name} holds an @ or a key: put the key in the environment variable, not into the address")
     url = url.strip()
     try:
         fits = url.startswith(("http://", "https://")) and url.isprintable() and urlsplit(url).port != 0

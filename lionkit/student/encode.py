@@ -7,6 +7,7 @@ SmolLM2), or the plain format that the paper's students were trained on. Packing
 """
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +22,8 @@ Part = Literal["prompt", "response", "end"]
 IGNORED = -100
 PROBE = "lionkit"
 """A text that must come out of a chat template."""
-RENDERING: dict[str, Any] = {"add_generation_prompt": True, "strftime_now": datetime(2026, 1, 1).strftime}
-"""How prompts are made of a chat template: one that prints the date prints this, so that rows stay what they are."""
+DAY = datetime(2026, 1, 1)
+"""The date that a chat template which prints one is given, so that rows stay what they are from day to day."""
 SHORTEST_PROMPT = 8
 """Fewer prompt tokens than this say nothing about the task."""
 PLAIN = (
@@ -55,8 +56,9 @@ def prompt_ids(tokenizer: Any, text: str, *, template: Template) -> list[int]:
         ids = _text_ids(tokenizer, PLAIN.format(text))
         has_bos = tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
         return [tokenizer.bos_token_id, *ids] if has_bos else ids
-    messages = _messages(text, *_form(tokenizer, tokenizer.chat_template))
-    ids = tokenizer.apply_chat_template(messages, return_dict=False, sanitize_control_tokens=True, **RENDERING)
+    form, pinned = _form(tokenizer, tokenizer.get_chat_template())
+    options = {"chat_template": pinned, "add_generation_prompt": True, "return_dict": False}
+    ids = tokenizer.apply_chat_template(_messages(text, *form), sanitize_control_tokens=True, **options)
     return list(ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids)
 
 
@@ -66,14 +68,16 @@ def _messages(text: str, system: bool, parts: bool) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=8)
-def _form(tokenizer: Any, chat_template: str) -> tuple[bool, bool]:
-    """Whether a chat template takes a system message, and whether it wants contents in parts: the first form in which
-    an instruction comes out. StudentError where it does in none."""
+def _form(tokenizer: Any, template: str) -> tuple[tuple[bool, bool], str]:
+    """(whether a chat template takes a system message, and wants contents in parts), and the template with `DAY` in it:
+    the first form in which an instruction comes out. StudentError where it does in none."""
     problem = "its prompt leaves the instruction out"
+    pinned = re.sub(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", lambda call: repr(DAY.strftime(call[2])), template)
+    options = {"chat_template": pinned, "tokenize": False, "add_generation_prompt": True}
     for form in ((True, False), (False, False), (True, True), (False, True)):
         try:
-            if PROBE in tokenizer.apply_chat_template(_messages(PROBE, *form), tokenize=False, **RENDERING):
-                return form
+            if PROBE in tokenizer.apply_chat_template(_messages(PROBE, *form), **options):
+                return form, pinned
         except Exception as error:  # the template is a program of whoever made the model
             problem = first_line(error)
     raise StudentError(problem)

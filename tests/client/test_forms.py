@@ -14,6 +14,7 @@ from starlette.routing import Route
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.client.request import parts_of
 from lionkit.config import ApiConfig
+from lionkit.errors import ConfigError
 
 ASKED = ChatRequest(
     [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "q"}],
@@ -112,3 +113,10 @@ def test_a_budget_is_never_asked_without_a_limit(tmp_path: Path) -> None:
     out = client(app, tmp_path, budget_tokens=100_000).map([ASKED])
     assert out[0].status == "failed"
     assert all({"max_tokens", "max_completion_tokens"} & asked.keys() for asked in app.state.asked)
+
+
+@pytest.mark.parametrize("query", ["key=AIzaX", "api-version=1&api-key=x", "access_token=x"])
+def test_a_key_in_an_address_is_refused(query: str) -> None:
+    with pytest.raises(ConfigError, match="environment variable") as refused:
+        ApiConfig(base_url=f"http://x.invalid/v1?{query}")
+    assert query not in str(refused.value)
