@@ -70,7 +70,8 @@ def _require(condition: bool, name: str, value: Any, rule: str) -> None:
 def require_address(name: str, url: str) -> None:
     """ConfigError on what is no address, and on a password or key in one, which stores and messages would show."""
     if "@" in url or any(f"{word}=" in url.partition("?")[2].lower() for word in ("key", "token", "secret", "sig")):
-        raise ConfigError(f"{name} holds an @ or a key: put the key in the environment variable, not into the address")
+        held = "an @" if "@" in url else "a key"
+        raise ConfigError(f"{name} holds {held}: put the key in the environment variable, not into the address")
     url = url.strip()
     try:
         fits = url.startswith(("http://", "https://")) and url.isprintable() and urlsplit(url).port != 0
@@ -102,7 +103,7 @@ class ApiConfig:
     budget_usd: Above0 | None = None
     """Dollars a run may spend in all, calls in flight included; needs `price_per_million`."""
     price_per_million: Prices | None = None
-    """Dollars per million (prompt, reply) tokens (batches: half). None: tokens are shown, dollars are not."""
+    """Dollars per million (prompt, reply) tokens (batches: half); None: only tokens are shown."""
     prices: dict[str, Prices] = Field(default_factory=dict)
     """The same by model, where roles differ: `{"big": [2.5, 10]}`. A budget takes every token at the dearest."""
     budget_tokens: Count | None = None
@@ -120,8 +121,7 @@ class ApiConfig:
         rule = "a dollar budget needs price_per_million; use budget_tokens where the price is unknown"
         _require(self.budget_usd is None or self.price_per_million is not None, "budget_usd", self.budget_usd, rule)
 
-    def price(self, model: str) -> tuple[float, float] | None:
-        """The price of a model, as `price_per_million`."""
+    def price(self, model: str) -> tuple[float, float] | None:  # as price_per_million
         return self.prices.get(model, self.price_per_million)
 
 

@@ -49,15 +49,11 @@ class Student:
 
     def require_positions(self, tokens: int, new: int = 0) -> None:
         """StudentError where the model has no positions for so many tokens and as many `new` ones."""
-        most = positions(self.model.config)
+        most, setting = positions(self.model.config), "student.max_new_tokens" if new else "student.max_length"
         if most and tokens + new > most:
-            if new:
-                remedy, setting = "lower student.max_new_tokens, or shorten that instruction", "student.max_new_tokens"
-                what = f"a prompt of {tokens} tokens with student.max_new_tokens = {new}"
-            else:
-                what, remedy, setting = f"a row of {tokens} tokens", "lower student.max_length", "student.max_length"
-            message = f"{what} is too long for {self.base}, which has {most} positions: {remedy}"
-            raise StudentError(f"{message} to {most}" if not new else message, setting=setting)
+            asked = f"{tokens} tokens{f' and {new} new ones' if new else ''}"
+            message = f"{asked} are too many for {self.base}, which has {most} positions: lower {setting}"
+            raise StudentError(message, setting=setting)
 
 
 def load(

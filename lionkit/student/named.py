@@ -81,10 +81,8 @@ def check(own: Any) -> None:
     config, _, _ = read(own.model, own.template)
     most, wanted = positions(config), own.max_length + own.max_new_tokens
     if most and wanted > most:
-        room = most - own.max_new_tokens
-        name, fits = ("max_length", room) if room >= most // 2 else ("max_new_tokens", max(most - own.max_length, 1))
-        if own.max_length >= most and name == "max_new_tokens":
-            name, fits = "max_length", most // 2
+        name = "max_length" if own.max_length > most // 2 else "max_new_tokens"
+        fits = max(most - wanted + getattr(own, name), most // 2)
         sizes = f"student.max_length {own.max_length} + student.max_new_tokens {own.max_new_tokens}"
         message = f"{own.model} has {most} positions, fewer than {sizes}: lower student.{name} to {fits}"
         raise StudentError(message, setting=f"student.{name}")
