@@ -119,7 +119,7 @@ def notebooks(name: Name = "") -> None:
     """Run the notebooks in order, write their executed copies and pages, and show the result."""
     from lionkit import notebooks as headless  # here: nbformat takes over a second
 
-    opened = open_run(name)
+    opened = open_run(name, new=not name)
     os.environ["LIONKIT_RUN"] = opened.name
     paths = headless.find()
     for number, path in enumerate(paths, start=1):
@@ -163,12 +163,13 @@ def plan(
 
 
 @app.command()
-def train(name: Name = "", iteration: Annotated[int, typer.Option(min=1)] = 1) -> None:
-    """Run only the imitation stage of one iteration, on the pools that are there; under `accelerate launch`, on all
-    cards."""
+def train(name: Name = "", iteration: LastTrained = None) -> None:
+    """Run only the imitation stage of one iteration, on the pools that are there (default: the last that are); under
+    `accelerate launch`, on all cards."""
     with _lead():
         opened = open_run(name, new=not name)
-        print(f"Adapter: {shown(loop.imitate(opened, loop.open_roles(opened), iteration))}")
+        after = iteration or _last(opened, "generation") + 1
+        print(f"Adapter: {shown(loop.imitate(opened, loop.open_roles(opened), after))}")
 
 
 @app.command()

@@ -28,7 +28,6 @@ Above0 = Annotated[float, Field(gt=0)]
 NotBelow0 = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Prices = Annotated[tuple[NotBelow0, NotBelow0], Field(strict=False)]
-
 PAIR = "two numbers (prompt, reply)"
 RULES = {"int": "a whole number", "float": "a number", "finite": "a number", "string": "a text"}
 RULES |= {"tuple": PAIR, "missing": PAIR, "bool": "true or false", "dataclass": "must be a table"}
@@ -70,9 +69,10 @@ def _require(condition: bool, name: str, value: Any, rule: str) -> None:
 
 
 def require_address(name: str, url: str) -> None:
-    """ConfigError on what is no address, and on `user:password@` in one, which stores and messages would show."""
-    if "@" in url:
-        raise ConfigError(f"{name} holds an @: put the key in the environment variable, not into the address")
+    """ConfigError on what is no address, and on a password or key in one, which stores and messages would show."""
+    if "@" in url or any(f"{word}=" in url.partition("?")[2].lower() for word in ("key", "token", "secret", "sig")):
+        held = "an @" if "@" in url else "a key"
+        raise ConfigError(f"{name} holds {held}: put the key in the environment variable, not into the address")
     url = url.strip()
     try:
         fits = url.startswith(("http://", "https://")) and url.isprintable() and urlsplit(url).port != 0
@@ -104,7 +104,9 @@ class ApiConfig:
     budget_usd: Above0 | None = None
     """Dollars a run may spend in all, calls in flight included; needs `price_per_million`."""
     price_per_million: Prices | None = None
-    """Dollars per million (prompt, reply) tokens, of the dearest model (batches: half). None: only tokens are shown."""
+    """Dollars per million (prompt, reply) tokens (batches: half); None: only tokens are shown."""
+    prices: dict[str, Prices] = Field(default_factory=dict)
+    """The same by model, where roles differ: `{"big": [2.5, 10]}`. A budget takes every token at the dearest."""
     budget_tokens: Count | None = None
     """Tokens a run may use in all, for endpoints without a known price."""
     stage_timeout: Above0 | None = None
@@ -118,6 +120,9 @@ class ApiConfig:
             require_address("base_url", self.base_url)
         rule = "a dollar budget needs price_per_million; use budget_tokens where the price is unknown"
         _require(self.budget_usd is None or self.price_per_million is not None, "budget_usd", self.budget_usd, rule)
+
+    def price(self, model: str) -> tuple[float, float] | None:  # as price_per_million
+        return self.prices.get(model, self.price_per_million)
 
 
 def endpoint(config: ApiConfig) -> str:

@@ -66,6 +66,7 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
     """
 
     def make(stage: Stage) -> dict[str, Any]:
+        roles.check(run.config.student)
         settings, items = stage.settings, reading.train_pool(run, iteration)
         responses = _ask_teacher(stage, roles, items, f"teacher, train pool {iteration}")
         counts = stage.whole(responses, {"answers": len(responses)})
@@ -90,6 +91,7 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
     now: list[Judged] = []
 
     def make(stage: Stage) -> dict[str, Any]:
+        roles.check(run.config.student)
         items, adapter = reading.cache_pool(run, iteration), adapter_after(run, iteration)
         now.append(_compare(stage, roles, items, adapter, stage.settings.referee_model))
         return stage.whole(now[0].verdicts, reading.gaps(now[0].verdicts))
@@ -138,6 +140,7 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
     Where the endpoint failed on some, the stage stays open: that is printed, and the others' score returned."""
 
     def make(stage: Stage) -> dict[str, Any]:
+        roles.check(run.config.student)
         items, adapter = held_out(run), adapter_after(run, iteration)
         found = _compare(stage, roles, items, adapter, stage.settings.judge_model)
         total, exact = evaluate.relative_score(found.verdicts), evaluate.exact_match(found.teacher, found.student)

@@ -61,7 +61,7 @@ def calls(config: Config, done: Callable[[int, str], bool] = lambda iteration, s
     rows = []
     for role, count in counts.items():
         prompt, reply = count * PROMPT[role], count * REPLY[role]
-        price = config.api.price_per_million
+        price = config.api.price(getattr(config, f"{role}_model", "") or config.api.model)
         dollars = float("nan") if price is None else (prompt * price[0] + reply * price[1]) / 1e6
         rows.append({"role": role, "calls": count, "prompt_tokens": prompt, "reply_tokens": reply, "dollars": dollars})
     return pd.DataFrame(rows)
@@ -204,7 +204,7 @@ def _shape(model: Any) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
-    from lionkit.student.model import resolve
+    from lionkit.student.named import resolve
 
     try:
         if isinstance(model, (str, Path)):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Roles:
     student: Any
     served: ChatClient | None = None
     _loaded: tuple[Path | None, Any] | None = None
+    _checked: list[Any] = field(default_factory=list)
 
     def load(self, settings: Any, adapter: Path | None, *, fresh: bool = False) -> Any:
         """The student with this adapter. The last one is kept, but not a `fresh` one: training changes it in place."""
@@ -41,6 +42,12 @@ class Roles:
                 return student
             self._loaded = (adapter, student)
         return self._loaded[1]
+
+    def check(self, own: Any) -> None:
+        """StudentError where the student of these settings cannot be one; called before anybody is paid."""
+        if isinstance(self.student, OwnStudent) and own not in self._checked:
+            self.student.check(own)
+            self._checked.append(own)
 
     def train(self, stage: Stage, before: Path | None, pairs: Any, validation: Any, watch: Any) -> tuple[Any, Any]:
         """Train the student that has the adapter `before`; its report, and the bytes that were planned for it."""

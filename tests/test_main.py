@@ -37,6 +37,8 @@ def lionkit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["run", "--run", "../x"], {}, "error: run name '../x'"),
         (["train"], {"WORLD_SIZE": "2"}, "error: WORLD_SIZE is set, but no launcher started this"),
         (["plan", "--device", "tpu"], {}, "error: --device tpu: plans are for cpu, cuda or mps"),
+        (["notebooks", "--run", "misspelt"], {}, "error: there is no run of the name misspelt"),
+        (["train", "--run", "misspelt"], {}, "error: there is no run of the name misspelt"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], environment: dict[str, str], words: str) -> None:
@@ -132,6 +134,26 @@ def test_export_writes_the_iteration_that_is_named(tmp_path: Path) -> None:
         out = CliRunner().invoke(app, ["export", str(tmp_path / "out"), "--run", "r", *options])
         assert out.exit_code == 0
         assert f"hard.json: {hard} instructions" in out.output
+
+
+def test_training_takes_the_last_pools_that_are_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = open_run("r", preset="smoke", iterations=5)
+    loop.prepare(run)
+    trained: list[int] = []
+    monkeypatch.setattr(loop, "imitate", lambda run, roles, iteration: trained.append(iteration) or tmp_path)
+    CliRunner().invoke(app, ["train", "--run", "r"])
+    folder = run.folder(1, "generation")
+    (folder / "done.json").write_text('{"inputs": {}, "files": {}, "result": {}}')
+    CliRunner().invoke(app, ["train", "--run", "r"])
+    assert trained == [1, 2]
+
+
+def test_a_plan_without_a_network_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.create_connection", lambda *_: (_ for _ in ()).throw(OSError("no network")))
+    open_run("r", preset="smoke", student={"model": "nobody/nothing-here"})
+    done = CliRunner().invoke(app, ["plan", "--run", "r", "--device", "cpu", "--gib", "8"])
+    assert isinstance(done.exception, LionkitError)
+    assert "nobody/nothing-here is not on this machine" in str(done.exception)
 
 
 @pytest.mark.parametrize("command", [["train"], ["export-student", "out"]])

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lionkit"
 LAYERS = [
     {"errors"},
-    {"files", "progress"},
+    {"files", "markup", "progress"},
     {"records"},
     {"config"},
     {"novelty", "prompts", "client", "sandbox"},

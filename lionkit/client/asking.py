@@ -8,7 +8,7 @@ import contextlib
 import json
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from lionkit.client.calls import Call, Cause, Completion, Usage, estimate
 from lionkit.client.key import Key
 from lionkit.client.outcomes import NOTHING, Outcome
-from lionkit.client.pacing import Pacer
+from lionkit.client.pacing import LONG, Pacer, clock, span
+from lionkit.client.request import PARTS, body_of, parts_of
 from lionkit.client.store import Store
-from lionkit.client.wire import body_of
 from lionkit.config import ApiConfig, endpoint
 from lionkit.errors import StageStopped
 from lionkit.records import Status
@@ -40,8 +40,12 @@ class Endpoint:
 
     config: ApiConfig
     key: Key = field(default_factory=Key)
-    refused: dict[str, set[str]] = field(default_factory=dict)
-    """For each model that has answered, the settings that it does not take."""
+    taken: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """For each model that has answered, the parts of requests that it has answered."""
+    refused: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """For each model, the parts of a request that it does not take."""
+    tried: set[str] = field(default_factory=set)
+    """Models that refused a request in every form, without a word about the reason."""
     answered_at: float = 0.0
     """When the endpoint last answered anything but a failure of its own, in seconds since the epoch."""
 
@@ -60,7 +64,9 @@ class Endpoint:
 
     def exceeded(self, usage: Usage) -> str:
         """The setting of the budget that so much in all exceeds; empty where it is within the budgets."""
-        used = {"api.budget_usd": usage.dollars(self.config.price_per_million), "api.budget_tokens": usage.total_tokens}
+        prices = [price for price in (self.config.price_per_million, *self.config.prices.values()) if price]
+        dearest = max(map(usage.dollars, prices), default=0.0)
+        used = {"api.budget_usd": dearest, "api.budget_tokens": usage.total_tokens}
         return next((name for name, limit in self.budgets.items() if used[name] > limit), "")
 
 
@@ -82,15 +88,21 @@ class Asking:
     """Since when the calls were failing that used up their attempts after the endpoint last answered any."""
     outage: str = ""
     """Why nothing more is asked, where the endpoint is down."""
+    news: deque[str] = field(default_factory=deque)
+    """What is still to be said aloud."""
+    waits_until: float = 0.0
+    """The end of the longest wait that was said, in seconds since the epoch."""
     halted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.config = self.endpoint.config
+        for model, part in self.store.learned(endpoint(self.config)):
+            self.endpoint.refused[model].add(part)
         self.queue = deque(self.calls)
         """Calls that nobody works on at the moment."""
         self.expected = estimate([call.request for call in self.calls], self.config)
         """What the map will use in all."""
-        self.bill = self.store.open_bill(self.label, self.expected)
+        self.bill = self.store.open_bill(self.label, self.expected, self.calls[0].model)
         """Its bill's number in the store."""
 
     @property
@@ -103,6 +115,13 @@ class Asking:
         self.stopped = self.stopped or StageStopped(self.endpoint.key.hide(problem), cause, setting=setting)
         self.halted.set()
 
+    def tell_wait(self, seconds: float, reason: str) -> None:
+        """Say that there is a wait, and how long, where it is a long one and none as long was said."""
+        until = time.time() + seconds
+        if seconds > LONG and until > self.waits_until + LONG:
+            self.waits_until = until
+            self.news.append(self.endpoint.key.hide(f"{reason}: waiting {span(seconds)}, until {clock(seconds)}"))
+
     async def rest(self, seconds: float) -> None:
         """Sleep, unless the map halts."""
         if seconds > 0:
@@ -110,7 +129,12 @@ class Asking:
                 await asyncio.wait_for(self.halted.wait(), seconds)
 
     def body(self, call: Call) -> dict[str, Any]:
-        return body_of(call.request, call.model, self.endpoint.refused.get(call.model, ()))
+        return body_of(call.request, call.model, self.endpoint.refused[call.model] | call.without)
+
+    def untaken(self, call: Call) -> list[str]:
+        """The parts of a call that its model has not yet answered, in the order of `PARTS`."""
+        unknown = parts_of(self.body(call)) - self.endpoint.taken[call.model]
+        return [part for part in PARTS if part in unknown]
 
     def claim(self, call: Call, token: str | None = None) -> str:
         """As `Store.claim`, with this map's budgets; takes a reply that was there."""
@@ -125,18 +149,47 @@ class Asking:
         if outcome.replied or outcome.kind in (*FINAL, "failed", "adapt"):
             self.endpoint.answered_at = time.time()
         if outcome.replied:
-            self.endpoint.refused.setdefault(call.model, set())
+            self._learn(call, sent)
         if reply := self.keep(call.key, call.model, outcome, sent, token):
             self.done[call.key] = reply
             self._expect()
             return False
         if outcome.kind == "adapt":
-            self.endpoint.refused.setdefault(call.model, set()).add(outcome.text)
-            return True
+            return self._adapt(call, outcome)
         if outcome.kind == "stop":
             self.halt(outcome.error, outcome.cause, outcome.setting)
             return False
         return self._again(call, outcome)
+
+    def _adapt(self, call: Call, outcome: Outcome) -> bool:
+        """Send a refused call again without the part that is named or, where none is, without one after the other of
+        those that the model has never answered, at last without them all. False, its row failed, where none is left."""
+        call.refusal = outcome.error
+        limited = (
+            outcome.text == "max_completion_tokens" and self.endpoint.budgets
+        )  # without it, a reply costs anything
+        if outcome.text and outcome.text not in call.without and not limited:
+            call.without.add(outcome.text)
+            return True
+        if call.trials is None:
+            parts = [] if limited or call.model in self.endpoint.tried else self.untaken(call)
+            both = [set(parts) - {"unstreamed"}] if len(parts) > 2 else []
+            call.trials = [call.without | trial for trial in [*({part} for part in parts), *both]]
+        if call.trials:
+            call.without = call.trials.pop(0)
+            return True
+        self.endpoint.tried.add(call.model)
+        self.fail(call, outcome.error, outcome.cause)
+        return False
+
+    def _learn(self, call: Call, sent: dict[str, Any]) -> None:
+        """Note with what a model has answered, and what it had to be asked without, which is said once."""
+        self.endpoint.taken[call.model] |= parts_of(sent)
+        for part in sorted(call.without - self.endpoint.refused[call.model]):
+            self.endpoint.refused[call.model].add(part)
+            self.store.learn(endpoint(self.config), call.model, part)
+            said = f"{call.model} does not take {PARTS[part]}, and is asked without from here on ({call.refusal})"
+            self.news.append(self.endpoint.key.hide(said))
 
     def keep(
         self, key: str, model: str, outcome: Outcome, sent: dict[str, Any], token: str | None
@@ -158,7 +211,8 @@ class Asking:
 
     def _again(self, call: Call, outcome: Outcome) -> bool:
         """After a failed attempt: whether the call is sent again. If not, its row, or the whole map, has failed."""
-        known, most, url = call.model in self.endpoint.refused, self.config.max_attempts, endpoint(self.config)
+        known, most = bool(self.endpoint.taken[call.model]), self.config.max_attempts
+        url = endpoint(self.config).partition("?")[0]
         call.tries += 1
         call.limited += outcome.kind == "limited" or (outcome.kind == "unreachable" and known)
         call.failing_since = call.failing_since or time.time()

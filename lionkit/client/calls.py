@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from operator import add
 from typing import Any, Literal
@@ -18,9 +18,9 @@ from lionkit.config import ApiConfig
 from lionkit.errors import ConfigError
 from lionkit.records import Status
 
-Cause = Literal["", "key", "model", "empty", "system role", "outage"]
-"""What a failure came from, where callers act on it: a refused key or model, an empty reply, a chat template without a
-system role, an endpoint or a network that failed (`outage`: asking again later may succeed)."""
+Cause = Literal["", "key", "model", "empty", "outage"]
+"""What a failure came from, where callers act on it: a refused key or model, an empty reply, an endpoint or a network
+that failed (`outage`: asking again later may succeed)."""
 Price = tuple[float, float] | None
 """Dollars per million (prompt, reply) tokens; None where unknown."""
 LOOPBACK = re.compile(r"(?<=://)(localhost|127\.0\.0\.1)(?=[:/]|$)")
@@ -106,6 +106,12 @@ class Call:
     """Tries that met a rate limit, or an unreachable endpoint that had answered before."""
     failing_since: float = 0.0
     """When the first try failed, in seconds since the epoch."""
+    without: set[str] = field(default_factory=set)
+    """What it is sent without, because the endpoint refused it with (`wire.PARTS`)."""
+    trials: list[set[str]] | None = None
+    """What to try without next, where the endpoint does not say what it refuses; None before the first such refusal."""
+    refusal: str = ""
+    """What the endpoint said when it last refused it."""
 
     @cached_property
     def family(self) -> str:
@@ -185,7 +191,8 @@ def total(estimates: Sequence[Estimate]) -> Estimate:
 def estimate(requests: Sequence[ChatRequest], config: ApiConfig) -> Estimate:
     """Tokens and dollars before anything is asked: four bytes of a prompt a token, replies as long as allowed."""
     usage = Usage(sum(_size(r) // 4 for r in requests), sum(r.max_tokens or 0 for r in requests))
-    return Estimate(len(requests), usage, "sizes", config.price_per_million)
+    model = (requests[0].model if requests else None) or config.model
+    return Estimate(len(requests), usage, "sizes", config.price(model))
 
 
 @dataclass(frozen=True)

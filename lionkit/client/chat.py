@@ -15,6 +15,7 @@ from typing import Any
 from lionkit.client.asking import Asking, Endpoint
 from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Price, Usage, call_of
 from lionkit.client.live import run
+from lionkit.client.pacing import span
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
 from lionkit.config import ApiConfig, endpoint
@@ -80,7 +81,7 @@ class ChatClient:
     def bills(self) -> list[Bill]:
         """Expected and actual use of every `map` on this store that asked something, oldest first."""
         with Store(self.store, read_only=self.replay) as store:
-            return list(store.bills(self.config.price_per_million).values())
+            return list(store.bills(self.config.price).values())
 
     def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
         url, own = endpoint(self.config), self.config.model
@@ -107,7 +108,7 @@ class ChatClient:
             with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
                 store.leave(asking.bill)
         if aloud:
-            print(store.bills(self.config.price_per_million)[asking.bill])
+            print(store.bills(self.config.price)[asking.bill])
         if stopped := asking.stopped:
             if stopped.cause == "key":
                 self._key.value = ""  # one that was typed is asked for again
@@ -144,13 +145,17 @@ class ChatClient:
 
 def _watch(future: Future[None], asking: Asking, bar: Progress) -> None:
     """Show the progress until the map has ended."""
-    price, started, running = asking.config.price_per_million, time.monotonic(), True
+    price, started, running = asking.expected.price, time.monotonic(), True
     while running:
         running = bool(wait([future], 0.1).not_done)
         arrived = len(asking.done)
+        while asking.news:
+            print(asking.news.popleft(), flush=True)
         cost = f"{_money(asking.paid, price)} of about {_money(asking.expected.usage, price)}"
-        rate = arrived / (time.monotonic() - started)
-        bar.update(arrived - bar.done, rate=f"{rate:.1f}/s", cost=cost, failed=asking.failed)
+        rate, left = f"{arrived / (time.monotonic() - started):.1f}/s", asking.waits_until - time.time()
+        bar.update(
+            arrived - bar.done, rate=f"waits {span(left)}" if left > 1 else rate, cost=cost, failed=asking.failed
+        )
 
 
 def _money(usage: Usage, price: Price) -> str:

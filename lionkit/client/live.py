@@ -7,6 +7,7 @@ nothing new is sent, and calls in flight still arrive and are stored.
 import asyncio
 import random
 from collections import deque
+from collections.abc import Iterator
 
 import openai
 
@@ -21,8 +22,8 @@ POLL = 0.1
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 """Seconds before the second attempt, doubled for each further one up to the longest; half of it is random."""
 HEAD_START = {True: 0.1, False: 2.0}
-"""Seconds (server on this machine, elsewhere) that a model's first call is sent ahead of the others: a key, a quota or
-a model name that is refused is refused within a round trip, and then costs one request instead of one a worker."""
+"""Seconds (server on this machine, elsewhere) that a model's first call of a form is sent ahead of the others: a key, a
+model name or a setting is refused within a round trip, and then costs one request instead of one a worker."""
 
 
 async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
@@ -34,8 +35,7 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
     async with client:
         try:
             await batch.run(asking, client, submit=False)
-            for model in sorted({call.model for call in asking.queue} - asking.endpoint.refused.keys()):
-                first = next(call for call in asking.queue if call.model == model)
+            for first in _scouts(asking):
                 asking.queue.remove(first)
                 ahead.append(asyncio.create_task(_work(asking, client, deque([first]))))
                 await asyncio.wait(ahead, timeout=HEAD_START[asking.endpoint.local] if not asking.batch else None)
@@ -52,6 +52,17 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
     for call in asking.calls if asking.outage else ():
         if call.key not in asking.done:
             asking.fail(call, asking.outage, "outage")
+
+
+def _scouts(asking: Asking) -> Iterator[Call]:
+    """The first call of each model and form that the model has not answered yet."""
+    seen = set[tuple[str, ...]]()
+    for call in list(asking.queue):
+        form = (call.model, *asking.untaken(call))
+        if len(form) > 1 and form not in seen:
+            seen.add(form)
+            if asking.untaken(call):  # not meanwhile answered in the form of an earlier one
+                yield call
 
 
 async def _work(asking: Asking, client: openai.AsyncOpenAI, queue: deque[Call]) -> None:
@@ -96,11 +107,12 @@ async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call, token
     pacer.settle(tokens - (outcome.paid or bound(call.request)).total_tokens)
     if not asking.settle(call, outcome, body):
         return None
+    backoff = min(LONGEST_BACKOFF, BACKOFF * 2 ** min(call.tries - 1, 9)) * random.uniform(0.5, 1.0)
+    wait = 0.0 if outcome.kind == "adapt" else outcome.wait or backoff
+    asking.tell_wait(wait, outcome.error)
     if outcome.wait:
         pacer.pause(outcome.wait)  # for everybody, this call included
-    if outcome.wait or outcome.kind == "adapt":
-        return 0.0
-    return min(LONGEST_BACKOFF, BACKOFF * 2 ** min(call.tries - 1, 9)) * random.uniform(0.5, 1.0)
+    return 0.0 if outcome.wait else wait
 
 
 async def _admitted(asking: Asking, tokens: int) -> bool:

@@ -16,21 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from lionkit.client.calls import Cause, Usage
-from lionkit.client.pacing import seconds
+from lionkit.client.pacing import clock, seconds, span
+from lionkit.client.request import parts_of
 from lionkit.config import ApiConfig, endpoint
+from lionkit.markup import answer
 
 Headers = Mapping[str, str]
 NOTHING = Usage()
 LONGEST_WAIT = 600.0
-"""Seconds; a longer Retry-After is cut to this."""
+"""Seconds; where the endpoint asks for more, the map stops."""
 MOST_TOKENS = 10**9
 """A call cannot have used more; an endpoint's count above it is ignored."""
 CUT = ("length", "model_length", "max_tokens")
 BROKEN = ("error", "abort", "insufficient_system_resource")
 """`finish_reason`s of an unfinished reply: cut at the token limit; broken off by a fault of the server."""
-RULES = tomllib.loads(Path(__file__).with_name("outcomes.toml").read_text("utf-8"))["rule"]
+_READ = tomllib.loads(Path(__file__).with_name("outcomes.toml").read_text("utf-8"))
+RULES, NAMED = _READ["rule"], {part: re.compile(pattern, re.I) for part, pattern in _READ["named"].items()}
 # how endpoints name a wait, and what may be part of a key
-_SOON = re.compile(r"(?i)(?:retry|try again) in ((?:[\d.]+(?:ms|[smh]))+)")
+_SOON = re.compile(
+    r"(?i)(?:(?:retry|try again|wait)(?: again)?(?: in| after| for)?|retryDelay\W{1,4}) ?"
+    r"((?:[\d.]+ ?(?:ms|[smhd])[a-z]*,? ?)+)"
+)
+_RESET = re.compile(r"(?i)ratelimit-reset\W{1,5}(\d{13})\b")
 _SECRET = re.compile(r"(?i)\b\w?(sk|pk|key|hf|xai|nvapi)[-_][\w*.\-]{4,}|\bAIza\S+|Bearer \S+|[^\s'\"]*\*{3,}[^\s'\"]*")
 
 
@@ -41,7 +48,7 @@ class Outcome:
     kind: str
     """ok, truncated, filtered, refused, failed: final. retry, limited, unreachable, adapt: ask again. stop: the map."""
     text: str = ""
-    """The reply; for `adapt`, the setting that the model does not take."""
+    """The reply; for `adapt`, the part of the request that is named as refused, if any."""
     error: str = ""
     paid: Usage | None = NOTHING
     """None when nobody knows whether the endpoint billed it."""
@@ -66,12 +73,10 @@ def read_reply(reply: Any, headers: Headers, sent: Mapping[str, Any], config: Ap
     try:
         choice, paid = reply["choices"][0], _usage(reply.get("usage"))
         message, finish = choice["message"], str(choice.get("finish_reason") or "").lower()
-        text, refusal = message.get("content") or "", message.get("refusal")
-        if not isinstance(text, str):
-            text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
+        text, refusal = answer(text_of(message.get("content"))), message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError):
         return Outcome("retry", error="the reply has no choices, or none that can be read", paid=None)
-    read = partial(Outcome, text=_answer(text), paid=paid, replied=True)
+    read = partial(Outcome, text=text, paid=paid, replied=True)
     if finish.startswith("content_filter"):
         return read("filtered", error="the endpoint's content filter ended the reply")
     if refusal:
@@ -80,21 +85,21 @@ def read_reply(reply: Any, headers: Headers, sent: Mapping[str, Any], config: Ap
         return read("retry", error=f"the endpoint broke the reply off ({finish}) {message_of(choice.get('error'))}")
     if finish in CUT:
         limit = sent.get("max_tokens") or sent.get("max_completion_tokens") or (paid.completion_tokens if paid else 0)
-        where = "" if _answer(text).strip() else ", before its answer began (reasoning took it all)"
+        where = "" if text.strip() else ", before its answer began (reasoning took it all)"
         return read("truncated", error=f"the reply was cut at {f'{limit} tokens' if limit else 'a token limit'}{where}")
-    if not _answer(text).strip():
+    if not text.strip():
         return read("retry", error="the reply is empty", cause="empty")
     return read("ok")
 
 
-def _answer(text: str) -> str:
-    """The text after the thoughts, which endpoints without a reasoning parser leave in front of it. Where the chat
-    template opened the thoughts, only the closing tag is there.
-    """
-    head, closed, rest = text.partition("</think>")
-    opened = head.lstrip().startswith("<think>")
-    alone = closed and "<think>" not in head and head.endswith("\n") and rest.startswith("\n")
-    return rest.lstrip() if opened or alone else text
+def text_of(content: Any) -> str:
+    """The text of a message's content, which may come in parts, thoughts among them."""
+    if isinstance(content, list):
+        kinds = ("text", "output_text")
+        content = "".join(
+            p.get("text") or "" for p in content if isinstance(p, dict) and p.get("type", "text") in kinds
+        )
+    return content or ""
 
 
 def _usage(counts: Any) -> Usage | None:
@@ -129,23 +134,39 @@ def one_line(text: str) -> str:
 
 
 def read_error(status: int, error: Any, headers: Headers, sent: Mapping[str, Any], config: ApiConfig) -> Outcome:
-    """The meaning of an HTTP error, by the rules in `outcomes.toml`."""
+    """The meaning of an HTTP error, by the rules in `outcomes.toml`; the endpoint's own words are always part of it."""
     error = _fields(error)
-    said, model = message_of(error), sent.get("model")
-    wait = retry_after(headers, said)
-    line = " ".join(str(part) for part in (status, *map(error.get, ("code", "type", "param"))) if part) + " "
-    if status != 429 or wait is None:  # Gemini's limit per minute reads like a used-up quota, but says when to retry
-        line += f"{said} {error.get('innererror') or ''}"
-    known = {"url": endpoint(config), "model": model, "key_env": config.api_key_env, "status": status, "said": said}
-    rule = next(r for r in RULES if r.get("refuses") in (None, *sent) and re.search(r["pattern"], line, re.I | re.S))
+    said, model, more = message_of(error), sent.get("model"), f"{error.get('details', '')} {error.get('metadata', '')}"
+    wait = retry_after(headers, f"{said} {more}")
+    line = " ".join(str(part) for part in (status, *map(error.get, ("code", "type", "status", "param"))) if part)
+    line += f" {said} {error.get('innererror') or ''} {more}"
+    url = endpoint(config).partition("?")[0]
+    known = {"url": url, "model": model, "key_env": config.api_key_env, "status": status, "said": said}
+    rule = next(r for r in RULES if re.search(r["pattern"], line, re.I | re.S) and not (wait and r.get("unless_told")))
     told, cause, setting = rule["error"].format_map(known).rstrip(": "), rule.get("cause", ""), rule.get("setting", "")
+    if said and "{said}" not in rule["error"]:
+        told += f" (it says: {said})"
+    kind, named = rule["kind"], _named(line, sent)
+    if kind == "retry" and named == "system" and re.search(r"support|must|only|alternate", said, re.I):
+        kind = "adapt"  # llama.cpp and SGLang fail with 500 where a chat template raises
+    if wait and (kind == "stop" or wait > LONGEST_WAIT):
+        kind, told = "stop", f"{told}; come back at {clock(wait)}, in {span(wait)}"
     if cause == "model" and model != config.model:
         setting = ""  # a role that names another model has a setting of its own
-    return Outcome(rule["kind"], rule.get("refuses", ""), told, wait=wait, cause=cause, setting=setting)
+    return Outcome(kind, named if kind == "adapt" else "", told, wait=wait, cause=cause, setting=setting)
+
+
+def _named(line: str, sent: Mapping[str, Any]) -> str:
+    """The part of the request that an error names; empty where it names none that was sent."""
+    named = next((part for part in NAMED if part in parts_of(sent) and NAMED[part].search(line)), "")
+    positive = (
+        named == "temperature" and sent["temperature"] == 0 and re.search("positive|great|above|> ?0", line, re.I)
+    )
+    return "temperature 0" if positive else named
 
 
 def retry_after(headers: Headers, said: str = "") -> float | None:
-    """Seconds to wait as the headers say, else the message; at most `LONGEST_WAIT`, None where neither says any."""
+    """Seconds to wait as the headers say, else the message; None where neither says any."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         told = headers.get(name, "")
         with contextlib.suppress(ValueError, OverflowError):
@@ -153,7 +174,9 @@ def retry_after(headers: Headers, said: str = "") -> float | None:
                 wait = float(told) / unit
             except ValueError:
                 wait = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
-            if wait == wait:
-                return min(max(wait, 0.0), LONGEST_WAIT)
-    soon = _SOON.search(said)
-    return min(seconds(soon[1]), LONGEST_WAIT) if soon else None
+            if 0 * wait == 0:
+                return max(wait, 0.0)
+    if soon := _SOON.search(said.replace("milliseconds", "ms")):
+        return seconds(soon[1])
+    reset = _RESET.search(said)
+    return max(int(reset[1]) / 1000 - time.time(), 0.0) if reset else None

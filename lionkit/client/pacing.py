@@ -15,6 +15,8 @@ MARGIN = 0.98
 """Share of a limit that is used, so that jitter on the way does not break it."""
 MINUTE_LIMIT = 120.0
 """Seconds: a limit that is refilled within them is one per minute; a slower one is a daily allowance, not a pace."""
+LONG = 10.0
+"""Seconds; a longer wait is said aloud."""
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -25,6 +27,21 @@ def seconds(text: str) -> float:
         return sum(float(number) * UNITS[unit] for number, unit in parts) if parts else float(text)
     except ValueError:
         return 0.0
+
+
+def span(wait: float) -> str:
+    """Seconds as people say them: `34 s`, `12 min`, `3 h 5 min`."""
+    minutes = round(wait / 60)
+    if wait < 120:
+        return f"{wait:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def clock(wait: float) -> str:
+    """The local time in so many seconds, with its date where that is another day."""
+    now, then = time.time(), time.localtime(time.time() + min(wait, 1e9))
+    same = time.localtime(now)[:3] == then[:3]
+    return time.strftime("%H:%M:%S" if same else "%Y-%m-%d %H:%M", then)
 
 
 class Pacer:

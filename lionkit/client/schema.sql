@@ -36,3 +36,8 @@ PRAGMA user_version = 3;
 -- step 4: bills are kept from the start of a map
 ALTER TABLE bills ADD COLUMN planned INTEGER;
 PRAGMA user_version = 4;
+
+-- step 5: what a model of an endpoint does not take, by its name in `request.PARTS`, and whose bill it is
+CREATE TABLE learned (url TEXT, model TEXT, part TEXT, PRIMARY KEY (url, model, part));
+ALTER TABLE bills ADD COLUMN model TEXT;
+PRAGMA user_version = 5;

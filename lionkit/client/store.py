@@ -168,6 +168,14 @@ class Store:
         """Free the calls that a collected batch did not bring: nobody pays for them."""
         self._rows("DELETE FROM pending WHERE token = ?", token)
 
+    def learn(self, url: str, model: str, part: str) -> None:
+        """Note a part of requests that a model of an endpoint does not take."""
+        self._rows("INSERT OR IGNORE INTO learned VALUES (?, ?, ?)", url, model, part)
+
+    def learned(self, url: str) -> list[tuple[str, str]]:
+        """(model, part) for all that the endpoint's models are known not to take."""
+        return self._rows("SELECT model, part FROM learned WHERE url = ?", url)
+
     def answered_by(self, model: str) -> bool:
         """Whether the store has a reply of this model."""
         return bool(self._rows("SELECT 1 FROM calls WHERE model = ? LIMIT 1", model))
@@ -176,29 +184,29 @@ class Store:
         """Everything the run has paid for so far."""
         return Usage(*self._rows("SELECT prompt_tokens, completion_tokens, reasoning_tokens FROM account")[0])
 
-    def open_bill(self, label: str, expected: Estimate) -> int:
+    def open_bill(self, label: str, expected: Estimate, model: str = "") -> int:
         """Begin the bill of a map; its number. What its calls cost is added as they are settled."""
-        row = (label, expected.basis, expected.usage.prompt_tokens, expected.usage.completion_tokens, expected.calls)
-        return self._rows("INSERT INTO bills VALUES (?, 0, ?, ?, ?, 0, 0, ?) RETURNING rowid", *row)[0][0]
+        row = (label, expected.basis, *astuple(expected.usage)[:2], expected.calls, model)
+        return self._rows("INSERT INTO bills VALUES (?, 0, ?, ?, ?, 0, 0, ?, ?) RETURNING rowid", *row)[0][0]
 
     def expect(self, bill: int, expected: Estimate) -> None:
         """Replace what a map is expected to use."""
-        values = (expected.basis, expected.usage.prompt_tokens, expected.usage.completion_tokens, bill)
+        values = (expected.basis, *astuple(expected.usage)[:2], bill)
         self._rows("UPDATE bills SET basis = ?, expected_prompt = ?, expected_completion = ? WHERE rowid = ?", *values)
 
     def leave(self, bill: int) -> None:
         """The map of this bill has ended: nobody waits any more for the batches that it left open."""
         self._rows("UPDATE pending SET bill = NULL WHERE bill = ?", bill)
 
-    def bills(self, price: Price) -> dict[int, Bill]:
-        """The bill of every `map` that asked something, at this price, by number, oldest first.
+    def bills(self, price_of: Callable[[str], Price]) -> dict[int, Bill]:
+        """The bill of every `map` that asked something, at its model's price, by number, oldest first.
 
         For a map that stopped, what was expected is scaled to the calls that it made, so that it and the map that went
         on add up to what one undisturbed map was expected to use.
         """
         bills = {}
-        for number, label, calls, basis, *tokens, planned in self._rows("SELECT rowid, * FROM bills ORDER BY rowid"):
-            made = calls if planned is None else min(calls, planned)
+        for number, label, calls, basis, *tokens, planned, model in self._rows("SELECT rowid, * FROM bills"):
+            price, made = price_of(model or ""), calls if planned is None else min(calls, planned)
             expected = Usage(*(round(n * made / planned) if planned else n for n in tokens[:2]))
             actual = Estimate(calls, Usage(*tokens[2:]), "actual", price)
             bills[number] = Bill(label, Estimate(made, expected, basis, price), actual)

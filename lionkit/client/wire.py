@@ -5,28 +5,18 @@ Only this module and `batch` use the SDK.
 
 import asyncio
 import json
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx2
 import openai
 
-from lionkit.client.calls import ChatRequest
-from lionkit.client.outcomes import Outcome, one_line, read_error, read_reply
+from lionkit.client.outcomes import Outcome, one_line, read_error, read_reply, text_of
 from lionkit.config import ApiConfig, endpoint
 
 LONGEST_CONNECT = 15.0
 """Seconds; until then nothing was sent, so nothing can have been billed."""
-
-
-def body_of(request: ChatRequest, model: str, refused: Collection[str]) -> dict[str, Any]:
-    """The request's JSON, without the settings that the model refuses; `max_tokens` then goes by its newer name."""
-    settings = {name: getattr(request, name) for name in ("temperature", "max_tokens", "response_format")}
-    if "max_tokens" in refused:
-        settings["max_completion_tokens"] = request.max_tokens
-    taken = {name: value for name, value in settings.items() if value is not None and name not in refused}
-    return {"model": model, "messages": request.messages, **taken}
 
 
 def connect(config: ApiConfig, key: str, app: Any, ambient: bool = True) -> openai.AsyncOpenAI:
@@ -35,11 +25,15 @@ def connect(config: ApiConfig, key: str, app: Any, ambient: bool = True) -> open
     The SDK takes OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS from the environment; without `ambient`
     they are not sent.
     """
+    base, _, query = endpoint(config).partition("?")
+    own: dict[str, Any] = {"default_query": dict(parse_qsl(query))} if query else {}
+    if "api-version" in query:
+        own["default_headers"] = {"api-key": key}  # Azure
     limits = httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
     transport = None if app is None else httpx2.ASGITransport(app=app)
     http = openai.DefaultAsyncHttpx2Client(limits=limits, transport=transport)
     timeout = httpx2.Timeout(config.timeout, connect=min(config.timeout, LONGEST_CONNECT))
-    made = openai.AsyncOpenAI(api_key=key, base_url=endpoint(config), max_retries=0, timeout=timeout, http_client=http)
+    made = openai.AsyncOpenAI(api_key=key, base_url=base, max_retries=0, timeout=timeout, http_client=http, **own)
     if not ambient:
         made.organization = made.project = None
         made._custom_headers = {}  # no argument takes away what the variable names
@@ -56,12 +50,30 @@ async def attempt(client: openai.AsyncOpenAI, body: dict[str, Any], config: ApiC
         return failure(error, body, config)
     except UnicodeEncodeError:
         return Outcome("failed", error="the prompt holds a lone surrogate, which is no text")
+    text = response.content.decode("utf-8", "replace")
     try:
-        outcome = read_reply(json.loads(response.content), response.headers, body, config)
+        outcome = read_reply(_joined(text) or json.loads(text), response.headers, body, config)
     except ValueError:
-        start = one_line(response.content[:200].decode("utf-8", "replace"))[:60]
-        outcome = Outcome("retry", error=f"the reply is not JSON: {start}", paid=None)
+        outcome = Outcome("retry", error=f"the reply is not JSON: {one_line(text[:200])[:60]}", paid=None)
     return replace(outcome, headers=response.headers)
+
+
+def _joined(text: str) -> dict[str, Any] | None:
+    """A stream's chunks as the reply that they make up, which broke off where no chunk says how it ended; None if the
+    text is no stream."""
+    lines = [line[5:].strip() for line in text.split("\n") if line.startswith("data:")]
+    chunks = [json.loads(line) for line in lines if line.startswith("{")]
+    choices = [chunk["choices"][0] for chunk in chunks if chunk.get("choices")]
+    if not choices:
+        return next((chunk for chunk in chunks if chunk.get("error")), None)
+    parts = [choice.get("delta") or choice.get("message") or {} for choice in choices]
+    message = {name: "".join(text_of(part.get(name)) for part in parts) for name in ("content", "refusal")}
+
+    def last(name: str, found: list[Any]) -> Any:
+        return next((each[name] for each in reversed(found) if each.get(name)), None)
+
+    choice = {"message": message, "finish_reason": last("finish_reason", choices) or "error"}
+    return {"choices": [choice | {"error": last("error", chunks)}], "usage": last("usage", chunks)}
 
 
 def failure(error: Exception, sent: dict[str, Any], config: ApiConfig) -> Outcome:

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
 
+from lionkit.markup import answer
 from lionkit.novelty import UNSPACED, rouge_l, tokens
 from lionkit.prompts import wording
 from lionkit.records import Instruction
@@ -24,7 +25,7 @@ _PATTERN = SimpleNamespace(**{k: re.compile(v.replace("NOUN", _TEXT["noun"]), _F
 
 def unwrap(reply: str) -> str:
     """The reply without thoughts, preamble line, label, fence or quotation marks around the whole of it."""
-    text, before = _PATTERN.thought.sub("", reply).strip(), None
+    text, before = answer(reply).strip(), None
     while text != before:
         before = text
         text = _PATTERN.label.sub("", _PATTERN.preamble.sub("", text), count=1)

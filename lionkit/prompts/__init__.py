@@ -6,20 +6,16 @@ again), and a text cannot contain the end of its own fence, since it would have 
 templates' own tokens in such texts are broken by a space, since a local server's tokenizer would take them for real.
 """
 
-import re
 import tomllib
 from functools import cache
 from importlib.resources import files
 from string import Template
 from typing import Any
 
+from lionkit.markup import TOKEN
 from lionkit.records import content_id
 
 Messages = list[dict[str, str]]
-_TOKEN = re.compile(
-    r"<(?=[|｜][^|｜<>\n]{1,40}[|｜]>|\|[a-z_]{1,40}>|[a-z_]{1,40}\|>|</?SYS>>|(?:start|end)_of_turn>|/?s>|[be]os>)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|CALL_ID|THINK)\])"
-)
 
 
 @cache
@@ -30,7 +26,7 @@ def wording(name: str) -> Template:
 
 def fence(label: str, text: str, mark: str) -> str:
     """`text` between two marker lines that only this prompt can contain; `<|im_end|>` becomes `< |im_end|>`."""
-    text = _TOKEN.sub(r"\g<0> ", text)
+    text = TOKEN.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
     return f"<<<{label} {mark}>>>\n{text}\n<<<end {label} {mark}>>>"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from lionkit.markup import without_thoughts
 from lionkit.referee.patterns import CLEAN, PATTERN
 
 
@@ -48,7 +49,7 @@ def parse_scores(reply: str) -> Scores | Unscored:
     """The referee's two scores by seat, each in [1, 10], or the reason why there are none. Raises on nothing."""
     if not isinstance(reply, str) or not reply.strip():
         return Unscored("the reply is empty" if not reply or isinstance(reply, str) else "the reply is no text")
-    text = _without_thinking(reply)
+    text = without_thoughts(reply, anywhere=True)
     if text is None:
         return Unscored("the reply ends inside its thinking block")
     text = _without_quotations(_json_as_lines(text))
@@ -62,19 +63,6 @@ def parse_scores(reply: str) -> Scores | Unscored:
     if isinstance(final, Scores) or {item.seat for item in found.values() if item.leads} == {1, 2}:
         return final
     return _bare_pair(lines[::-1]) or _bare_pair(lines) or final
-
-
-def _without_thinking(reply: str) -> str | None:
-    """The reply without thinking blocks; None where one stays open. A lone closing tag ends one begun in the prompt."""
-    kept: list[str] = []
-    at, is_open = 0, False
-    for tag in PATTERN.think.finditer(reply):
-        if tag[1] and not is_open:
-            kept.clear()
-        elif not is_open:
-            kept.append(reply[at : tag.start()])
-        is_open, at = not tag[1], tag.end()
-    return None if is_open else "".join([*kept, reply[at:]])
 
 
 def _json_as_lines(text: str) -> str:

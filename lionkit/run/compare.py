@@ -135,9 +135,11 @@ def _cost(run: Run) -> dict[str, Any]:
     if run.store.exists():
         client = ChatClient(run.config.api, run.store, replay=True)
         used = client.spent()
-        found["calls"] = sum(bill.actual.calls for bill in client.bills())
+        bills = [bill.actual for bill in client.bills()]
+        found["calls"] = sum(bill.calls for bill in bills)
         found |= {"prompt_tokens": used.prompt_tokens, "reply_tokens": used.completion_tokens}
-        found["dollars"] = used.dollars(run.config.api.price_per_million)
+        priced = run.config.api.prices  # by model: what is on no bill, as of a forked run, has no price of its own
+        found["dollars"] = sum(b.dollars for b in bills) if priced else used.dollars(run.config.api.price_per_million)
     return found | {"seconds": run.seconds, "parent": run.provenance.get("parent", {}).get("run", "")}
 
 

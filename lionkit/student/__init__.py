@@ -1,9 +1,10 @@
 """The student: a small open model, loaded in 4 bits, taught with LoRA adapters, answering in batches.
 
 The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
-`encode` makes ids and labels, `batches` makes tensors, `model` loads, `dense` makes CPUs fast. `train` fine-tunes,
-with its `trainer` and its `checkpoint`; `ranks` and `launch` do so with several processes. `respond` answers here,
-`served` answers from a server. `export`, `card` and `delta` are the ways to and from other programs.
+`named` says whether a model can be one, `model` loads it; `encode` makes ids and labels, `batches` makes tensors,
+`dense` makes CPUs fast. `train` fine-tunes, with its `trainer` and its `checkpoint`; `ranks` and `launch` do so with
+several processes. `respond` answers here, `served` from a server. `export`, `card` and `delta` are the ways to and from
+other programs.
 """
 
 import warnings
@@ -13,6 +14,7 @@ from lionkit.student.encode import Encoded, LabelAudit, encode, label_audit
 from lionkit.student.export import Export, export_student
 from lionkit.student.launch import lead
 from lionkit.student.model import Student, load
+from lionkit.student.named import check
 from lionkit.student.respond import Answer, respond
 from lionkit.student.train import TrainReport, train
 

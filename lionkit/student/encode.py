@@ -7,16 +7,23 @@ SmolLM2), or the plain format that the paper's students were trained on. Packing
 """
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal
 
-import jinja2
+from lionkit.errors import StudentError, first_line
 
 Template = Literal["chat", "plain"]
 Part = Literal["prompt", "response", "end"]
 IGNORED = -100
+PROBE = "lionkit"
+"""A text that must come out of a chat template."""
+DAY = datetime(2026, 1, 1)
+"""The date that a chat template which prints one is given, so that rows stay what they are from day to day."""
 SHORTEST_PROMPT = 8
 """Fewer prompt tokens than this say nothing about the task."""
 PLAIN = (
@@ -49,13 +56,31 @@ def prompt_ids(tokenizer: Any, text: str, *, template: Template) -> list[int]:
         ids = _text_ids(tokenizer, PLAIN.format(text))
         has_bos = tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
         return [tokenizer.bos_token_id, *ids] if has_bos else ids
-    messages = [{"role": "system", "content": ""}, {"role": "user", "content": text}]
-    options = {"add_generation_prompt": True, "return_dict": False, "sanitize_control_tokens": True}
-    try:
-        ids = tokenizer.apply_chat_template(messages, **options)
-    except jinja2.TemplateError:  # some templates know no system role
-        ids = tokenizer.apply_chat_template(messages[1:], **options)
+    form, pinned = _form(tokenizer, tokenizer.get_chat_template())
+    options = {"chat_template": pinned, "add_generation_prompt": True, "return_dict": False}
+    ids = tokenizer.apply_chat_template(_messages(text, *form), sanitize_control_tokens=True, **options)
     return list(ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids)
+
+
+def _messages(text: str, system: bool, parts: bool) -> list[dict[str, Any]]:
+    said = [("system", "")] * system + [("user", text)]
+    return [{"role": role, "content": [{"type": "text", "text": words}] if parts else words} for role, words in said]
+
+
+@lru_cache(maxsize=8)
+def _form(tokenizer: Any, template: str) -> tuple[tuple[bool, bool], str]:
+    """(whether a chat template takes a system message, and wants contents in parts), and the template with `DAY` in it:
+    the first form in which an instruction comes out. StudentError where it does in none."""
+    problem = "its prompt leaves the instruction out"
+    pinned = re.sub(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", lambda call: repr(DAY.strftime(call[2])), template)
+    options = {"chat_template": pinned, "tokenize": False, "add_generation_prompt": True}
+    for form in ((True, False), (False, False), (True, True), (False, True)):
+        try:
+            if PROBE in tokenizer.apply_chat_template(_messages(PROBE, *form), **options):
+                return form, pinned
+        except Exception as error:  # the template is a program of whoever made the model
+            problem = first_line(error)
+    raise StudentError(problem)
 
 
 def _text_ids(tokenizer: Any, text: str) -> list[int]:
@@ -132,7 +157,8 @@ class LabelAudit:
 def label_audit(
     tokenizer: Any, pairs: Sequence[tuple[str, str]], *, template: Template, max_length: int
 ) -> tuple[list[Encoded], LabelAudit]:
-    """Encode (instruction, response) pairs, and count what training depends on. Raises nothing."""
+    """Encode (instruction, response) pairs, and count what training depends on. Raises StudentError where the chat
+    template leaves instructions out."""
     encoded = [encode(tokenizer, text, response, template=template, max_length=max_length) for text, response in pairs]
     rows = [row for row in encoded if row is not None]
     return rows, LabelAudit(

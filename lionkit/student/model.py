@@ -16,15 +16,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from lionkit.errors import StudentError, first_line
-from lionkit.student.encode import Template, prompt_ids
+from lionkit.student.encode import Template
+from lionkit.student.named import ODD_JSON, positions, read, resolve
 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it asks for a kernel not used here
 Quantize = Literal["nf4", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "could not create a primitive")
 """What CUDA and Apple's MPS, the CPU's allocator, cuBLAS, and oneDNN say."""
-ODD_JSON = (TypeError, KeyError, AttributeError, IndexError)
-"""What transformers and peft raise where a JSON file is well-formed but does not hold what they expect."""
 
 
 @dataclass
@@ -48,6 +47,14 @@ class Student:
         """Whether it carries a LoRA adapter."""
         return hasattr(self.model, "peft_config")
 
+    def require_positions(self, tokens: int, new: int = 0) -> None:
+        """StudentError where the model has no positions for so many tokens and as many `new` ones."""
+        most, setting = positions(self.model.config), "student.max_new_tokens" if new else "student.max_length"
+        if most and tokens + new > most:
+            asked = f"{tokens} tokens{f' and {new} new ones' if new else ''}"
+            message = f"{asked} are too many for {self.base}, which has {most} positions: lower {setting}"
+            raise StudentError(message, setting=setting)
+
 
 def load(
     model: str | Path,
@@ -64,7 +71,7 @@ def load(
     A LoRA adapter made later is initialised from `seed`. Raises StudentError when there is no such model, it
     cannot be read, the adapter belongs to another base, or an option is none of those it can be.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils.logging import disable_progress_bar
 
     for name, value, kind in (("quantize", quantize, Quantize), ("dtype", dtype, Dtype)):
@@ -75,15 +82,15 @@ def load(
     place = choose_device(device)
     compute = choose_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     base, path = resolve(model)
+    _, tokenizer, chosen = read(model, template)
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )
     how: dict[str, Any] = {"quantization_config": nf4} if quantize == "nf4" else {}
     how |= {"dtype": compute, "device_map": {"": place}, "use_safetensors": True, "output_loading_info": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
-        read: Any = AutoModelForCausalLM.from_pretrained  # its annotation does not know output_loading_info
-        network, found = read(path, trust_remote_code=False, **how)
+        make: Any = AutoModelForCausalLM.from_pretrained  # its annotation does not know output_loading_info
+        network, found = make(path, trust_remote_code=False, **how)
     except (OSError, ValueError, ImportError, RuntimeError, MemoryError, SafetensorError, *ODD_JSON) as error:
         if is_out_of_memory(error):
             remedy = "choose a smaller student.model" if quantize == "nf4" else "set student.quantize = 'nf4'"
@@ -94,40 +101,13 @@ def load(
         raise StudentError(f"cannot load {base} ({first_line(error)}): {remedy}", setting="student.model") from None
     if missing := sorted(found["missing_keys"]):
         raise StudentError(f"the weights of {base} lack {missing[0]} and {len(missing) - 1} more: fetch them anew")
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise StudentError(f"the tokenizer of {base} has no end-of-sequence token, so no answer would ever end")
-        tokenizer.pad_token = tokenizer.eos_token
     if adapter is not None:
         network = add_adapter(network, adapter, base)
     _avoid_packed_kernel(network)
     if quantize == "nf4":
         _let_go_of_the_file(network)
     network.eval()
-    chosen: Template = ("chat" if tokenizer.chat_template else "plain") if template == "auto" else template
-    problem = "" if chosen == "plain" or tokenizer.chat_template else f"{base} has no chat template"
-    try:
-        prompt_ids(tokenizer, "x", template="plain" if problem else chosen)
-    except Exception as error:  # the template is a program of whoever made the model
-        problem = f"the chat template of {base} cannot be used ({first_line(error)})"
-    if problem:
-        raise StudentError(f"{problem}: set student.template = 'plain'", setting="student.template")
     return Student(network, tokenizer, chosen, place, base, path, quantize, compute)
-
-
-def resolve(model: str | Path) -> tuple[str, Path | str]:
-    """(name for records, where to read): the offline student from its cache, a folder, or a hub id."""
-    from lionkit.sandbox import weights
-
-    if str(model) == weights.NAME:
-        return weights.HUB_ID, weights.fetch()
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return str(folder.resolve()), folder
-    if isinstance(model, Path) or str(model).startswith((".", "/", "~")) or str(model).count("/") != 1:
-        message = f"there is no model {model}: give {weights.NAME}, a hub id (owner/name) or a folder"
-        raise StudentError(message, setting="student.model")
-    return str(model), str(model)
 
 
 def add_adapter(network: Any, adapter: Path, base: str) -> Any:

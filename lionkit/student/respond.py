@@ -44,9 +44,11 @@ def respond(
     it down. Called again with the texts that are left, in the same order, this goes on with the same batches where
     whole batches were kept; and since a batch draws from `seed` and its own prompts, the answers are then those of a
     call that was not interrupted, at any temperature. Other batches draw other answers above temperature 0; at 0
-    they change nothing but near ties in bfloat16. Raises StudentError where memory runs out.
+    they change nothing but near ties in bfloat16. Raises StudentError where memory runs out, or a prompt with its
+    answer is longer than the model can be asked.
     """
     prompts = [prompt_ids(student.tokenizer, text, template=student.template) for text in texts]
+    student.require_positions(max(map(len, prompts), default=0), max_new_tokens)
     order = sorted(range(len(texts)), key=lambda i: -len(prompts[i]))
     answers: dict[int, Answer] = {}
     remedies = {"student.response_batch": batch_size, "student.max_new_tokens": max_new_tokens}

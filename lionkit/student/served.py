@@ -2,8 +2,8 @@
 
 Training stays with `student`; only answers come from the URL, through the client, and are stored like every other
 reply. A name on a server may stand for other weights tomorrow, so the adapter's digest is part of each call's key.
-The prompt is what `student.encode` trains on: an empty system message (templates that refuse that role get none),
-then the instruction. Control tokens spelt out in an instruction are the server's to handle.
+The prompt is what `student.encode` trains on: an empty system message (the client leaves it out if a template refuses
+the role), then the instruction. Control tokens spelt out in an instruction are the server's to handle.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def connect(config: Config, store: Path, *, app: Any = None, replay: bool = Fals
     """A client for the student's URL. Its store is its own, since what it uses is not on the teacher's bill."""
     own = {"base_url": config.student_url, "api_key_env": KEY_ENV, "concurrency": config.student.response_batch}
     unlimited = ("requests_per_minute", "tokens_per_minute", "budget_usd", "price_per_million", "budget_tokens")
-    api = replace(config.api, batch=False, **own, **dict.fromkeys(unlimited))
+    api = replace(config.api, batch=False, prices={}, **own, **dict.fromkeys(unlimited))
     return ChatClient(api, store, app=app, replay=replay, ambient=False)
 
 
@@ -51,20 +51,12 @@ def respond(
     is read. Raises StageStopped where it lists others and not this one, and as the client does.
     """
 
-    def requests(items: Sequence[Instruction], system: bool) -> list[ChatRequest]:
-        first = [{"role": "system", "content": ""}] if system else []
-        messages = [[*first, {"role": "user", "content": i.text}] for i in items]
-        return [ChatRequest(m, model, temperature, max_tokens, slot=weights) for m in messages]
-
-    probe = instructions[:1]  # tells whether the chat template takes the role, where the store does not
-    system = not client.stored(requests(probe, False))
-    if not (client.replay or client.stored(requests(instructions, system))):
+    messages = [[{"role": "system", "content": ""}, {"role": "user", "content": i.text}] for i in instructions]
+    requests = [ChatRequest(m, model, temperature, max_tokens, slot=weights) for m in messages]
+    if not (client.replay or client.stored(requests)):
         _check_name(client, model)
     try:
-        if system:
-            tried = client.map(requests(probe, True), progress=False)
-            system = not any(c.cause == "system role" for c in tried)
-        completions = client.map(requests(instructions, system), progress="student" if len(instructions) > 1 else False)
+        completions = client.map(requests, progress="student" if len(instructions) > 1 else False)
     except StageStopped as stopped:
         if stopped.cause != "model":
             raise

@@ -145,6 +145,7 @@ def _audited(student: Student, pairs: Pairs, max_length: int, refusal: str) -> t
     rows, audit = label_audit(student.tokenizer, pairs, template=student.template, max_length=max_length)
     if audit.problems:
         raise StudentError(f"{refusal}: {audit}", setting="student.max_length" if not rows else "student.template")
+    student.require_positions(max(len(row.input_ids) for row in rows))
     return rows, audit
 
 

@@ -396,3 +396,28 @@ def test_every_map_leaves_a_bill_and_says_it_where_it_costs(tmp_path: Path, caps
     assert said[0].startswith("pilot: about to make 4 calls, ")
     assert said[3] == str(many)
     assert "$" in said[3]
+
+
+def test_each_model_has_its_price_and_a_budget_takes_the_dearest(client: Any) -> None:
+    prices = {"big": (10.0, 20.0)}
+    made = client(create_app(backwards), price_per_million=(1.0, 2.0), prices=prices)
+    made.map([ask("abc")])
+    made.map([ask("abc", model="big")])
+    one, other = (bill.actual for bill in made.bills())
+    assert (one.usage, one.price, other.price) == (other.usage, (1.0, 2.0), (10.0, 20.0))
+    assert other.dollars == pytest.approx(10 * one.dollars)
+    with pytest.raises(StageStopped, match="budget is used up"):
+        client(create_app(backwards), price_per_million=(1.0, 2.0), prices=prices, budget_usd=0.0005).map([ask("new")])
+
+
+def test_an_address_with_a_query_keeps_it_after_the_path(tmp_path: Path) -> None:
+    seen = []
+
+    async def azure(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["path"], scope["query_string"], dict(scope["headers"])[b"api-key"]))
+        await create_app(backwards)({**scope, "path": "/v1/chat/completions"}, receive, send)
+
+    url = "https://me.example.org/openai/deployments/gpt?api-version=2024-10-21"
+    made = ChatClient(ApiConfig(base_url=url, model="gpt"), tmp_path / "calls.sqlite", app=azure)
+    assert made.map([ask("abc")])[0].text == "cba"
+    assert seen == [("/openai/deployments/gpt/chat/completions", b"api-version=2024-10-21", b"none-needed")]

@@ -103,7 +103,7 @@ def test_a_store_from_before_versions_is_brought_up_to_date_and_keeps_everything
     assert rows(old, "SELECT key FROM pending") == [("sent",)]
     assert [b.actual.usage for b in made.bills()] == [Usage(30, 6), reply]
     tables = {name for (name,) in rows(old, "SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"calls", "pending", "bills", "account"}
+    assert tables == {"calls", "pending", "bills", "account", "learned"}
 
 
 def test_an_old_store_is_read_without_being_changed(old: Path) -> None:

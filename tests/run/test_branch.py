@@ -52,6 +52,7 @@ OTHER: dict[str, Any] = {
     "seed_file": "owner/name",
     "api.base_url": "http://127.0.0.1:9/v1",
     "api.price_per_million": (1.0, 2.0),
+    "api.prices": {"big": (1.0, 2.0)},
     "student.quantize": "none",
     "student.template": "plain",
     "student.dropout": 0.1,

@@ -1,0 +1,73 @@
+"""What models leave around their answers: thoughts, and the control tokens of chat templates.
+
+The one list of them is `markup.toml`. Endpoints without a parser for a model's thoughts leave them in the reply; a
+server with the wrong end-of-turn token leaves that. Thoughts of other shapes, plain prose for one, are not covered.
+"""
+
+import re
+import tomllib
+from importlib.resources import files
+
+_LISTED = tomllib.loads((files("lionkit") / "markup.toml").read_text(encoding="utf-8"))
+_ANY = {name: f"(?:{'|'.join(patterns)})" for name, patterns in _LISTED.items()}
+_TOKEN = f"(?!{_ANY['open']}|{_ANY['close']}){_ANY['token']}"
+_MARK = re.compile(f"(?P<open>{_ANY['open']})|(?P<close>{_ANY['close']})|{_ANY['until']}", re.IGNORECASE)
+_BEFORE, _NEXT, _AFTER, _WHOLE = (
+    re.compile(pattern.replace("TOKEN", _TOKEN), re.IGNORECASE)
+    for pattern in (rf"\s*{_ANY['before']}", _ANY["next"], r"\s*TOKEN\s*\Z", rf"\s*{_ANY['whole']}\s*")
+)
+_PAUSE = re.compile(r"(?:\A|\n|[.!?…。！？)])[^\S\n]*\Z")  # a line's or a sentence's end
+TOKEN = re.compile(_ANY["token"], re.IGNORECASE)
+"""One control token, as a chat template writes it."""
+
+
+def without_thoughts(text: str, *, anywhere: bool = False) -> str | None:
+    """The text without its thoughts; None where they never end. A closing mark alone ends thoughts begun in the prompt.
+
+    Thoughts come before the answer, unless they may be `anywhere`: elsewhere, marks are what a text is about.
+    """
+    kept, at, inside, opened = list[str](), 0, False, False
+    for mark in _MARK.finditer(text):
+        if inside:
+            if not mark["open"]:
+                inside, at = False, mark.end()
+        elif mark["open"]:
+            if anywhere or not (opened or text[at : mark.start()].strip()):
+                kept.append(text[at : mark.start()])
+                inside = True
+            else:
+                opened = True
+        elif mark["close"] and (
+            anywhere or not opened and _PAUSE.search(text, max(mark.start() - 99, 0), mark.start())
+        ):
+            kept.clear()
+            at = mark.end()
+    return None if inside else "".join([*kept, text[at:]])
+
+
+def answer(reply: str) -> str:
+    """The answer in a reply, without thoughts before it and control tokens around it; empty where it never begins."""
+    text = _ended(_begun(reply))
+    own = without_thoughts(text)
+    if own is None or own == text:
+        return own or ""
+    own = _ended(_begun(own.lstrip()))
+    whole = _WHOLE.fullmatch(own)
+    return whole[2].strip() if whole else own
+
+
+def _begun(text: str) -> str:
+    """The text after the control tokens at its beginning."""
+    before = _BEFORE.match(text)
+    return (
+        text[before.end() :] if before and not (before[0].strip() == "<s>" and "</s>" in text.rstrip()[:-4]) else text
+    )
+
+
+def _ended(text: str) -> str:
+    """The text up to the control tokens that end its turn, and without the turns that a model made up after it."""
+    if (after := _NEXT.search(text)) and not TOKEN.search(text[: after.start()]):
+        text = text[: after.start()].rstrip()
+    while (last := _AFTER.search(text)) and not (last[0].strip() == "</s>" and "<s>" in text):
+        text = text[: last.start()]
+    return text

@@ -1,0 +1,145 @@
+"""What a student's name stands for, and whether that can be one: read from its small files, before a weight is loaded
+and anything is paid."""
+
+import socket
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from lionkit.errors import StudentError, first_line
+from lionkit.student.encode import Template, prompt_ids
+
+ODD_JSON = (TypeError, KeyError, AttributeError, IndexError)
+"""What transformers and peft raise where a JSON file is well-formed but does not hold what they expect."""
+REACH_SECONDS = 5.0
+"""How long the hub may take to accept a connection."""
+GENERATES = ("CausalLM", "LMHead", "ConditionalGeneration")
+"""Parts of the names of classes that write text on from a prompt."""
+
+
+def resolve(model: str | Path) -> tuple[str, Path | str]:
+    """(name for records, where to read): the offline student from its cache, a folder, or a hub id. Without a network,
+    a hub id is read from transformers' cache; StudentError where it is not there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    from lionkit.sandbox import weights
+
+    if str(model) == weights.NAME:
+        return weights.HUB_ID, weights.fetch()
+    folder, name = Path(model).expanduser(), str(model)
+    if folder.is_dir():
+        return str(folder.resolve()), folder
+    if isinstance(model, Path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        what = "one .gguf file is no model to train" if name.endswith(".gguf") else f"there is no model {model}"
+        message = f"{what}: give {weights.NAME}, a hub id (owner/name) or a folder"
+        raise StudentError(message, setting="student.model")
+    host = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((host.hostname, host.port or 443), REACH_SECONDS).close()
+    except OSError:
+        cached = try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            message = f"{name} is not on this machine, and {host.hostname} cannot be reached: connect, or give a folder"
+            raise StudentError(message, setting="student.model") from None
+        return name, Path(cached).parent
+    return name, name
+
+
+def read(model: str | Path, template: Literal["auto", "chat", "plain"] = "auto") -> tuple[Any, Any, Template]:
+    """(configuration, tokenizer, prompt format) of a student. StudentError where it is none, with what to do."""
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    base, path = resolve(model)
+    files = [file.name for file in path.iterdir()] if isinstance(path, Path) else []
+    try:
+        if "adapter_config.json" in files or (not files and find_adapter_config_file(str(path))):
+            raise _refused(f"{base} is a LoRA adapter{_base_of(path)}: give its base, or merge it into that first")
+        if any(name.endswith(".gguf") for name in files) and "config.json" not in files:
+            raise _refused(f"{base} has GGUF files alone: give the safetensors model that they were made from")
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, RuntimeError, *ODD_JSON) as error:
+        remedy = "give a hub id with safetensors and a network, or a folder"
+        if "trust_remote_code" in str(error):
+            remedy = "no code of a model's repository is run, so name a model that transformers has itself"
+        elif "GGUF" in base.upper():
+            remedy = "GGUF cannot be trained, so give the safetensors model that it was made from"
+        elif "recognize this architecture" in str(error):
+            remedy = "update transformers, or name another model"
+        raise _refused(f"cannot load {base} ({first_line(error)}): {remedy}") from None
+    _require_causal(base, config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
+    except (OSError, ValueError, ImportError, RuntimeError, *ODD_JSON) as error:
+        remedy = "put the tokenizer files of the model that it was made from beside it"
+        raise _refused(f"cannot load the tokenizer of {base} ({first_line(error)}): {remedy}") from None
+    return config, tokenizer, _fit(base, tokenizer, config.get_text_config().vocab_size, template)
+
+
+def check(own: Any) -> None:
+    """StudentError where the student in these settings (`StudentConfig`) cannot be one, or is too short for them."""
+    config, _, _ = read(own.model, own.template)
+    most, wanted = positions(config), own.max_length + own.max_new_tokens
+    if most and wanted > most:
+        name = "max_length" if own.max_length > most // 2 else "max_new_tokens"
+        fits = max(most - wanted + getattr(own, name), most // 2)
+        sizes = f"student.max_length {own.max_length} + student.max_new_tokens {own.max_new_tokens}"
+        message = f"{own.model} has {most} positions, fewer than {sizes}: lower student.{name} to {fits}"
+        raise StudentError(message, setting=f"student.{name}")
+
+
+def positions(config: Any) -> int:
+    """The longest sequence, in tokens, that a model was made for; 0 where it has no such limit."""
+    return max(getattr(config.get_text_config(), "max_position_embeddings", None) or 0, 0)
+
+
+def _refused(message: str) -> StudentError:
+    return StudentError(message, setting="student.model")
+
+
+def _base_of(path: Path | str) -> str:
+    from peft import PeftConfig
+
+    return f" of {PeftConfig.from_pretrained(str(path)).base_model_name_or_path or 'an unnamed model'}"
+
+
+def _require_causal(base: str, config: Any) -> None:
+    """Refuse what does not write text on from a prompt, what LoRA on all linear layers does not fit, and weights that
+    others have quantised."""
+    from transformers import AutoModelForCausalLM
+
+    text, kinds = config.get_text_config(), getattr(config, "architectures", None) or []
+    generates = not kinds or any(part in kind for kind in kinds for part in GENERATES)
+    if config.is_encoder_decoder or not generates or type(config) not in AutoModelForCausalLM._model_mapping:
+        what = kinds[0] if kinds else type(config).__name__
+        raise _refused(f"{base} is no causal language model ({what}): name one, such as a chat model")
+    if not getattr(text, "num_attention_heads", None) or any("mamba" in n or "ssm" in n for n in text.to_dict()):
+        raise _refused(f"{base} is a state-space model ({text.model_type}), which is not covered: name a transformer")
+    how = getattr(config, "quantization_config", None)
+    method = how.get("quant_method", "") if isinstance(how, dict) else getattr(how, "quant_method", "")
+    if how and "bitsandbytes" not in str(method):
+        raise _refused(f"{base} is quantised already ({method}): give the 16-bit model that it was made from")
+
+
+def _fit(base: str, tokenizer: Any, rows: int, template: str) -> Template:
+    """The prompt format of a tokenizer for an embedding with so many rows. Padding, which is masked, goes by another
+    token where its own has no row; StudentError where one that matters has none."""
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise _refused(f"the tokenizer of {base} has no end-of-sequence token, so no answer would ever end")
+    if tokenizer.pad_token_id is None or not 0 <= tokenizer.pad_token_id < rows:
+        tokenizer.pad_token = tokenizer.eos_token
+    chosen: Template = "chat" if template == "chat" or (template == "auto" and tokenizer.chat_template) else "plain"
+    problem = "" if chosen == "plain" or tokenizer.chat_template else f"{base} has no chat template"
+    try:
+        used = prompt_ids(tokenizer, "x", template="plain" if problem else chosen)
+    except Exception as error:  # the template is a program of whoever made the model
+        problem = f"the chat template of {base} cannot be used ({first_line(error)})"
+    if problem:
+        raise StudentError(f"{problem}: set student.template = 'plain'", setting="student.template")
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    for token, number in tokenizer.get_vocab().items():
+        if number >= rows and (number in {eos, *used} or number not in special):
+            message = f"the tokenizer of {base} has a token {token!r} ({number}), the model only {rows}"
+            raise _refused(f"{message}: put the tokenizer beside it that was saved with these weights")
+    return chosen
