@@ -1,8 +1,7 @@
 """What can be set: the endpoint, the student, and the run as a whole, each value checked by pydantic.
 
-Only the top (notebooks, command line, `run`) handles these objects; what is below takes plain arguments. Section
-numbers refer to arXiv 2305.12870. A key is never a setting: `ApiConfig` holds the *name* of the environment variable
-that has it. Which settings change a result, and which stage reads them, is said in `run.settings`.
+Only the top handles these objects; what is below takes plain arguments. Section numbers refer to arXiv 2305.12870. No
+key is a setting, only the *name* of its environment variable. Which stage reads what is said in `run.settings`.
 """
 
 import dataclasses
@@ -29,8 +28,8 @@ NotBelow0 = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Prices = Annotated[tuple[NotBelow0, NotBelow0], Field(strict=False)]
 PAIR = "two numbers (prompt, reply)"
-RULES = {"int": "a whole number", "float": "a number", "finite": "a number", "string": "a text"}
-RULES |= {"tuple": PAIR, "missing": PAIR, "bool": "true or false", "dataclass": "must be a table"}
+RULES = {"int": "a whole number", "float": "a number", "finite": "a number", "string": "a text", "tuple": PAIR}
+RULES |= {"missing": PAIR, "bool": "true or false", "dataclass": "must be a table"}
 """The kinds of pydantic's errors in this project's words; others keep pydantic's."""
 
 
@@ -112,14 +111,13 @@ class ApiConfig:
     stage_timeout: Above0 | None = None
     """Seconds one `map` may take; None is no limit."""
     batch: bool = False
-    """Ask the teacher and the referee through the endpoint's Batch API: half the price, up to a day's wait (the answer
-    key has none). What comes in small rounds (the generator, unread referee replies) is asked live all the same."""
+    """Ask teacher and referee through the endpoint's Batch API: half the price, up to a day's wait."""
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
             require_address("base_url", self.base_url)
-        rule = "a dollar budget needs price_per_million; use budget_tokens where the price is unknown"
-        _require(self.budget_usd is None or self.price_per_million is not None, "budget_usd", self.budget_usd, rule)
+        known = self.budget_usd is None or self.price_per_million is not None
+        _require(known, "budget_usd", self.budget_usd, "needs price_per_million; without a price use budget_tokens")
 
     def price(self, model: str) -> tuple[float, float] | None:  # as price_per_million
         return self.prices.get(model, self.price_per_million)
@@ -144,9 +142,8 @@ class StudentConfig:
     template: Literal["auto", "chat", "plain"] = "auto"
     """Prompt format: the tokenizer's chat template, or the paper's plain one; auto = chat where there is one."""
     rank: Count = 16
-    """LoRA rank, on all linear layers."""
     alpha: Count = 32
-    """LoRA scale; the update is weighted alpha / rank."""
+    """LoRA rank, on all linear layers, and scale: the update is weighted alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout, in [0, 1)."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-4
@@ -214,14 +211,12 @@ class Config:
     referee_max_tokens: Count = 512
     generator_max_tokens: Count = 512
     referee_model: str = ""
-    """Referee's model where it differs from `api.model`."""
     generator_model: str = ""
-    """Generator's model where it differs from `api.model`."""
-    generator_draw: Annotated[int, Field(ge=0)] = 0
+    """Models of these roles where they differ from `api.model`."""
+    generator_draw: NotNegative = 0
     """Another number asks a generator that was changed under the same name anew."""
     structured: Literal["auto", "on", "off"] = "auto"
-    """Ask referee and judge for JSON by schema (`on`) or for two labelled lines (`off`); auto: JSON, but lines from the
-    answer key. A model that refuses a schema gets the same request without it; both forms are read in any case."""
+    """Ask referee and judge for JSON by schema (`on`) or for two lines (`off`); auto: JSON, but of the answer key."""
     judge_model: str = ""
     """Judge of the held-out score; the paper used a stronger one than the referee."""
     student_url: str = ""

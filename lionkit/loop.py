@@ -2,7 +2,7 @@
 
 Every function takes the run and the roles, makes its stage once (`Run.make`) and returns records. A stage is handed the
 settings that it declares in `run.settings.READS`. Iteration 0 is the student before any training. Paper sections 3.1
-to 3.3; what a role does and how it is prompted is in `teacher`, `referee`, `generator` and `student`.
+to 3.3; what a role does is in `teacher`, `referee`, `generator` and `student`.
 """
 
 import json
@@ -28,9 +28,9 @@ __all__ = ["Roles", "as_text", "open_roles", "summarise", "write_summary"]
 def prepare(run: Run) -> Pools:
     """The first pools: seeds from the configured file or from the sandbox's families, some held out."""
     _first_pools(run)
-    seed_file = Path(run.config.seed_file)
-    if seed_file.is_file() and run.result(0, "pools").get("seed_file", digest(seed_file)) != digest(seed_file):
-        print(f"{seed_file} was changed since these pools were made; for pools from it now, begin another run.")
+    file = Path(run.config.seed_file)
+    if file.is_file() and run.result(0, "pools").get("seed_file", digest(file)) != digest(file):
+        print(f"{file} was changed since these pools were made; for pools from it now, begin another run.")
     return pools_for(run, 1)
 
 
@@ -72,8 +72,8 @@ def imitate(run: Run, roles: Roles, iteration: int, *, watch: Any = None) -> Pat
         counts = stage.whole(responses, {"answers": len(responses)})
         answers = _usable(stage, responses)
         usable = [item for item in items if item.id in answers]
-        share, seed = settings.student.validation_share or 0, settings.seed + iteration
-        apart = pools.hold_out(usable, math.ceil(share * (len(usable) - 1)), seed)
+        size = math.ceil((settings.student.validation_share or 0) * (len(usable) - 1))
+        apart = pools.hold_out(usable, size, settings.seed + iteration)
         pairs, validation = ([(i.text, answers[i.id]) for i in some] for some in apart)
         report, planned = roles.train(stage, adapter_after(run, iteration - 1), pairs, validation, watch)
         run.note(iteration, "imitation", peak_memory=report.peak_memory, planned_memory=planned)
@@ -92,8 +92,8 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
 
     def make(stage: Stage) -> dict[str, Any]:
         roles.check(run.config.student)
-        items, adapter = reading.cache_pool(run, iteration), adapter_after(run, iteration)
-        now.append(_compare(stage, roles, items, adapter, stage.settings.referee_model))
+        items, model = reading.cache_pool(run, iteration), stage.settings.referee_model
+        now.append(_compare(stage, roles, items, adapter_after(run, iteration), model))
         return stage.whole(now[0].verdicts, reading.gaps(now[0].verdicts))
 
     _first_pools(run)
@@ -126,8 +126,8 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
         old = generator.seeds.replayed(found.instructions, count, iteration, settings.seed)
         for name, items in (("candidates", made.candidates), ("train", [*made.instructions, *old]), ("cache", cache)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
-        kinds = Counter(f"new_{item.source}" for item in made.instructions)
-        counts = {"candidates": len(made.candidates), "new_hard": 0, "new_easy": 0, **kinds}
+        counts = {"candidates": len(made.candidates), "new_hard": 0, "new_easy": 0}
+        counts |= Counter(f"new_{item.source}" for item in made.instructions)
         return counts | ({"replayed": len(old)} if old else {})
 
     run.make(iteration, "generation", make)
@@ -141,8 +141,7 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
 
     def make(stage: Stage) -> dict[str, Any]:
         roles.check(run.config.student)
-        items, adapter = held_out(run), adapter_after(run, iteration)
-        found = _compare(stage, roles, items, adapter, stage.settings.judge_model)
+        found = _compare(stage, roles, held_out(run), adapter_after(run, iteration), stage.settings.judge_model)
         total, exact = evaluate.relative_score(found.verdicts), evaluate.exact_match(found.teacher, found.student)
         relative = total.score if total.scored else None  # JSON has no NaN
         counts = {"relative_score": relative, "scored": total.scored, "unscored": total.unscored}
@@ -157,10 +156,10 @@ def _make_or_say(run: Run, iteration: int, stage: str, make: Any) -> dict[str, A
     """Make a stage; where it stays open, print why and return what it found."""
     try:
         run.make(iteration, stage, make)
+        return None
     except StageOpen as left:
         print(left)
         return left.result
-    return None
 
 
 def _compare(stage: Stage, roles: Roles, items: list[Instruction], adapter: Path | None, model: str) -> Judged:
@@ -225,8 +224,7 @@ def structured(settings: Any) -> bool:
 
 def _require_decided(run: Run, iteration: int) -> None:
     """Stop where no pair could be scored: training on would only show that again."""
-    counts = sides(run, iteration)
-    if counts["undecided"] and not counts["hard"] + counts["easy"]:
+    if (counts := sides(run, iteration))["undecided"] and not counts["hard"] + counts["easy"]:
         reasons = Counter(verdict.reason for verdict in read_discrimination(run, iteration).verdicts)
         raise StageStopped(
             f"none of the {counts['undecided']} pairs of iteration {iteration} could be scored, most because of: "
