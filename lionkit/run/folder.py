@@ -116,21 +116,19 @@ class Run:
             self._compare(place)
             return folder
         started = time.monotonic()
-        with completed(self.path, self.config), _disk(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
-                if self.done(iteration, stage):  # by another process, since the look above
-                    return self.make(iteration, stage, work)
-                inputs = {f"{at.path}/{file}": self._unaltered(at, file) for at, file in sources(place)}
-                result = work(Stage(folder, place, handed(self.config, stage), inputs))
-                read = {name: value(self.config, name) for name in sorted(set(READS[stage]))}
-                written = {str(path.relative_to(folder)): digest(path) for path in _artefacts(folder)}
-                done = {"stage": stage, "iteration": iteration, "settings": read, "inputs": inputs, "files": written}
-                plain = {name: given for name, given in result.items() if not isinstance(given, list)}
-                self.note(iteration, stage, seconds=round(time.monotonic() - started, 1), **plain)
-                files.write_text(folder / "done.json", json.dumps(done | {"result": result}, indent=1))
-                for kept in folder.glob(".student-*"):  # answers that were kept in case the stage was cut short
-                    kept.unlink()
+        with completed(self.path, self.config), _alone(folder):
+            if self.done(iteration, stage):  # by another process, since the look above
+                return self.make(iteration, stage, work)
+            inputs = {f"{at.path}/{file}": self._unaltered(at, file) for at, file in sources(place)}
+            result = work(Stage(folder, place, handed(self.config, stage), inputs))
+            read = {name: value(self.config, name) for name in sorted(READS[stage])}
+            written = {str(path.relative_to(folder)): digest(path) for path in _artefacts(folder)}
+            done = {"stage": stage, "iteration": iteration, "settings": read, "inputs": inputs, "files": written}
+            plain = {name: given for name, given in result.items() if not isinstance(given, list)}
+            self.note(iteration, stage, seconds=round(time.monotonic() - started, 1), **plain)
+            files.write_text(folder / "done.json", json.dumps(done | {"result": result}, indent=1))
+            for kept in folder.glob(".student-*"):  # answers that were kept in case the stage was cut short
+                kept.unlink()
         return folder
 
     def _unaltered(self, place: Place, file: str) -> str:
@@ -169,37 +167,25 @@ class Run:
     def note(self, iteration: int, stage: str, **values: Any) -> None:
         """Add to what provenance.json says of a stage: what no two runs have in common goes there only."""
         with FileLock(self.path / ".provenance.lock"):
-            provenance = self.provenance
+            provenance = self.provenance or {"seed": self.config.seed, **surroundings(), "stages": {}}
             provenance["stages"].setdefault(Place(iteration, stage).path, {}).update(values)
             files.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is in provenance.json; before any stage, what would begin it."""
-        return self._noted() or {"seed": self.config.seed, **surroundings(), "stages": {}}
+        """What is in provenance.json; empty before any stage."""
+        path = self.path / "provenance.json"
+        return _read_json(path, "stages") if path.is_file() else {}
 
     @property
     def stages(self) -> dict[str, Any]:
         """What provenance.json says of each stage so far."""
-        return self._noted().get("stages", {})
-
-    def _noted(self) -> dict[str, Any]:
-        path = self.path / "provenance.json"
-        return _read_json(path, "stages") if path.is_file() else {}
+        return self.provenance.get("stages", {})
 
     @property
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
         return round(sum(stage.get("seconds", 0) for stage in self.stages.values()), 1)
-
-
-@contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """What the operating system refuses, as one line."""
-    try:
-        yield
-    except OSError as error:
-        raise files.disk_error(error, error.filename or folder) from None
 
 
 def _artefacts(folder: Path) -> list[Path]:
@@ -210,18 +196,19 @@ def _artefacts(folder: Path) -> list[Path]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a stage's folder; the system frees a killed process's lock."""
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    """Keeps other processes out of a stage's folder, and says in one line what the system refuses in the block.
+
+    The system frees a killed process's lock.
+    """
     try:
-        lock.acquire(timeout=0)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            yield
     except Timeout:
-        raise StageStopped(
-            f"{shown(folder)} is being made by another notebook or process: let it finish, or stop it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+        remedy = "let it finish, or stop it"
+        raise StageStopped(f"{shown(folder)} is being made by another notebook or process: {remedy}") from None
+    except OSError as error:
+        raise files.disk_error(error, error.filename or folder) from None
 
 
 def _read_json(path: Path, *parts: str) -> dict[str, Any]:
