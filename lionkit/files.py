@@ -43,6 +43,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for file in temporary.rglob("*.safetensors"):  # its library's own mode is 0600
+            file.chmod(temporary.stat().st_mode & 0o666)
         os.replace(temporary, path)
     except LionkitError:
         raise

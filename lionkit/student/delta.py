@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import load_state_dict_from_file, snapshot_download, split_torch_state_dict_into_shards
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lionkit.errors import StudentError, first_line
 from lionkit.files import whole_folder, write_text
@@ -42,8 +44,6 @@ def recover_delta(
     """
     if added_rows not in ("mean", "zero"):
         raise StudentError(f"added_rows = {added_rows!r}: mean (Alpaca, Lion) or zero (Vicuna v0)")
-    from huggingface_hub import split_torch_state_dict_into_shards
-
     sources = [_folder(model) for model in (base, delta)]
     before, change = (_weights(folder) for folder in sources)
     _check(before, change, *(_vocabulary(folder) for folder in sources))
@@ -60,8 +60,6 @@ def recover_delta(
         for path in sources[1].iterdir():
             if path.suffix in (".json", ".model", ".txt", ".jinja") and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, work / path.name)
-        for path in work.glob("*.safetensors"):
-            shutil.copymode(work / "config.json", path)  # safetensors' own mode is 0600
     return out
 
 
@@ -106,9 +104,6 @@ def _vocabulary(folder: Path) -> int:
 
 def _folder(model: str | Path) -> Path:
     """The folder of a model; from the hub, with safetensors where it has them and `.bin` files where it has not."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     name, path = resolve(model)
     if isinstance(path, Path):
         return path
@@ -132,10 +127,8 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for file in files:
         try:
-            if file.suffix == ".bin":  # before PyTorch 1.6 it was no zip archive, and cannot be mapped
-                read = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-            else:
-                read = load_file(file)
+            # Before PyTorch 1.6 a .bin was no zip archive, and cannot be mapped.
+            read = load_state_dict_from_file(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file), safe=False)
             if not isinstance(read, dict) or not all(isinstance(part, torch.Tensor) for part in read.values()):
                 raise TypeError("it does not hold tensors by name")
             found |= {str(name): tensor for name, tensor in read.items()}

@@ -28,15 +28,13 @@ def lead() -> Iterator[None]:
         yield
         return
     ranks.join()
-    if ranks.leads():
-        yield
-        ranks.from_leader(
-            None
-        )  # not after an error: the launcher ends the others, which may be in the middle of a step
-        distributed.destroy_process_group()
-    else:
+    if not (leads := ranks.leads()):
         _train_along()
-        distributed.destroy_process_group()
+    else:
+        yield
+        ranks.from_leader()  # not after an error: the launcher ends the others, perhaps in the middle of a step
+    distributed.destroy_process_group()
+    if not leads:
         raise SystemExit
 
 

@@ -116,10 +116,8 @@ def train(
     reset_peak(student.device)
     own_rows = batch_size // ranks.processes()
     device_rows = min(device_rows or own_rows, own_rows)
-    remedies: dict[str, Any] = {"student.gradient_checkpointing": gradient_checkpointing}
-    if device_rows > 1:
-        remedies = {"student.device_rows": f"{device_rows}; what is learned stays the same"} | remedies
-    remedies["student.max_length"] = max_length
+    fewer = {"student.device_rows": f"{device_rows}; what is learned stays the same"} if device_rows > 1 else {}
+    remedies = {**fewer, "student.gradient_checkpointing": gradient_checkpointing, "student.max_length": max_length}
     made_from = fingerprint(student, [rows, held, learning_rate, epochs, batch_size, seed, patience])
     with resumable(out / "checkpoints", made_from) as last, explained("training", remedies):
         settings = {"learning_rate": learning_rate, "num_train_epochs": epochs, "seed": seed}
