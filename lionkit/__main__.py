@@ -198,11 +198,8 @@ def export_student(
     own, after = opened.config.student, iteration or _last(opened, "imitation") or 1
     rows = loop.summarise(opened)["iterations"][: after + 1]
     told = {"iteration": after, "config": config.to_dict(opened.config), "run": opened.provenance, "iterations": rows}
-    adapter, how = (
-        opened.require(after, "imitation") / "adapter",
-        {"dtype": dtype, "template": own.template, "base": base},
-    )
-    print(student.export_student(own.model, adapter, target, gguf=gguf or None, provenance=told, **how))  # type: ignore[arg-type]
+    how: dict[str, Any] = {"dtype": dtype, "template": own.template, "base": base, "gguf": gguf, "provenance": told}
+    print(student.export_student(own.model, opened.require(after, "imitation") / "adapter", target, **how))
 
 
 @app.command()

@@ -45,9 +45,9 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     # The kernel is this interpreter's own, whatever kernels the user has installed elsewhere.
     own = str(Path(sys.prefix, "share", "jupyter"))
     os.environ["JUPYTER_PATH"] = os.pathsep.join([own, os.environ.get("JUPYTER_PATH", "")])
-    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False)
+    place = {"metadata": {"path": str(path.parent)}}
+    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False, resources=place)
     client.extra_arguments = ["--log-level=ERROR"]  # otherwise each kernel warns that its loopback is not encrypted
-    client.resources = {"metadata": {"path": str(path.parent)}}
     problem = ""
     try:
         client.execute()

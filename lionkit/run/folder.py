@@ -26,7 +26,7 @@ from lionkit import files
 from lionkit.config import Config
 from lionkit.errors import LionkitError, StageChanged, StageMissing, StageStopped
 from lionkit.run.provenance import digest, shown, surroundings
-from lionkit.run.remedies import completed, fork_command, ways
+from lionkit.run.remedies import anew, completed, ways
 from lionkit.run.settings import READS, handed, value
 from lionkit.run.stages import NOTEBOOKS, Place, Stage, order, sources
 
@@ -91,10 +91,8 @@ class Run:
         if not self.done(iteration, stage):
             later = iteration > 1 or (iteration == 0 and stage == "discrimination")
             notebook = "05_adversarial_loop" if later else NOTEBOOKS[stage]
-            raise StageMissing(
-                f"{stage} of iteration {iteration} is not done in {shown(self.path)}: run notebook {notebook} first, "
-                f"or `python -m lionkit run --run {self.name}` for all of it"
-            )
+            remedy = f"run notebook {notebook} first, or `python -m lionkit run --run {self.name}` for all of it"
+            raise StageMissing(f"{stage} of iteration {iteration} is not done in {shown(self.path)}: {remedy}")
         return self.folder(iteration, stage)
 
     def record(self, iteration: int, stage: str) -> dict[str, Any]:
@@ -135,10 +133,8 @@ class Run:
         """The digest of a finished stage's file, which must be as the stage left it."""
         path, recorded = self.require(*place) / file, self.record(*place)["files"].get(file)
         if not path.is_file() or digest(path) != recorded:
-            raise StageChanged(
-                f"{shown(path)} is missing or was altered after its stage finished: put it back; or, to make it anew "
-                f"from stored replies, in a run that keeps what comes before: {fork_command(self.path, place)}"
-            )
+            problem = f"{shown(path)} is missing or was altered after its stage finished: put it back; or"
+            raise StageChanged(f"{problem}, {anew(self.path, place)}")
         return recorded
 
     def _compare(self, place: Place) -> None:
@@ -155,10 +151,8 @@ class Run:
                 raise StageChanged(f"{problem}: {ways(self.path, place, name, now)}")
         for at, file in sources(place):
             if done["inputs"].get(f"{at.path}/{file}") != self.record(*at)["files"].get(file):
-                raise StageChanged(
-                    f"{place} was made from another {at.path}/{file} than is there now: to make it anew from stored "
-                    f"replies, in a run that keeps what comes before: {fork_command(self.path, place)}"
-                )
+                problem = f"{place} was made from another {at.path}/{file} than is there now"
+                raise StageChanged(f"{problem}: {anew(self.path, place)}")
 
     def kept_by(self, name: str) -> set[str]:
         """The finished stages that keep an earlier value of a setting which was changed from there on."""

@@ -63,10 +63,8 @@ def _existing(path: Path, mode: str, reason: str, preset: str, from_here: bool, 
     if kept.api.base_url is None:  # begun when a missing address meant OpenAI's, or the environment's
         kept = settings.apply(kept, {"api.base_url": OPENAI_URL})
     if preset and kept.preset and preset != kept.preset:
-        raise ConfigError(
-            f"{shown(path)} was begun with preset {kept.preset}, not {preset}: leave the preset out, or give another "
-            "run name"
-        )
+        problem = f"{shown(path)} was begun with preset {kept.preset}, not {preset}"
+        raise ConfigError(f"{problem}: leave the preset out, or give another run name")
     if mode == "replay":
         return Run(path, dataclasses.replace(kept, mode="replay"), reason)
     if mode != kept.mode:
