@@ -14,7 +14,7 @@ made again: its calls are in the store, its training in checkpoints. Only making
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,8 @@ class Run:
             f"Teacher, referee and generator: {teacher}.",
             f"Student: {student.model} ({student.quantize}){where}. Run folder: {shown(self.path)}.",
         ]
-        lines += [
-            f"{entry['setting']} was {entry['was']!r} for {', '.join(entry['kept_by'])}; later stages take "
-            f"{entry['now']!r}."
-            for entry in self.changes
-            if entry["kept_by"]
-        ]
+        kept = "{setting} was {was!r} for {stages}; later stages take {now!r}."
+        lines += [kept.format(stages=", ".join(e["kept_by"]), **e) for e in self.changes if e["kept_by"]]
         return "\n".join(lines)
 
     @property
@@ -207,12 +203,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _read_json(path: Path, *parts: str) -> dict[str, Any]:
     """A JSON object with these parts, each an object too."""
-    try:
+    with suppress(ValueError, RecursionError, TypeError, KeyError):  # reported below, with whatever else is wrong
         values = json.loads(path.read_text(encoding="utf-8"))
         if all(isinstance(values[part], dict) for part in parts):
             return values
-    except (ValueError, RecursionError, TypeError, KeyError):
-        pass  # reported below, with whatever else is wrong with it
     stage = path.name == "done.json"
     remedy = "that stage is then made again, from stored replies" if stage else "times and versions are noted afresh"
     raise LionkitError(f"{shown(path)} is not readable: rename it, and run again; {remedy}")

@@ -95,10 +95,9 @@ def _begin(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
     given = {name: new for name, new in settings.flatten(_located(changes)).items() if new is not None}
     config = settings.apply(config, {"mode": mode, **live, **given})
     if mode == "offline" and config.api.base_url != SANDBOX_URL:
-        raise ConfigError(
-            f"these settings ask {config.api.model} at {config.api.base_url or OPENAI_URL}, not offline: "
-            "set OPENAI_API_KEY or OPENAI_BASE_URL, or LIONKIT_MODE=live to plan first"
-        )
+        asked = f"{config.api.model} at {config.api.base_url or OPENAI_URL}"
+        remedy = "set OPENAI_API_KEY or OPENAI_BASE_URL, or LIONKIT_MODE=live to plan first"
+        raise ConfigError(f"these settings ask {asked}, not offline: {remedy}")
     return config
 
 
