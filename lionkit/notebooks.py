@@ -53,10 +53,9 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
         client.execute()
     except CellExecutionError as error:
         problem = ANSI.sub("", f"{error.ename}: {error.evalue}").splitlines()[0]
-    except (DeadKernelError, AssertionError):
-        problem = "the kernel died (out of memory?)"
-        if client.km is None:  # after Ctrl-C nbclient drops the kernel and then fails for want of it
-            problem = "interrupted; run it again to go on from here"
+    except (DeadKernelError, AssertionError):  # after Ctrl-C nbclient drops the kernel and then fails for want of it
+        again = "interrupted; run it again to go on from here"
+        problem = "the kernel died (out of memory?)" if client.km else again
     finally:
         client.end_line()
         write_text(out / path.name, nbformat.writes(notebook) + "\n")
