@@ -23,7 +23,7 @@ from transformers import Trainer, TrainerCallback
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
 from lionkit.student import ranks
-from lionkit.student.batches import BLANK, ByLength, collate, fill, pieces
+from lionkit.student.batches import BLANK, ByLength, collate, pieces
 from lionkit.student.encode import IGNORED, Encoded
 from lionkit.student.model import Student
 
@@ -44,8 +44,8 @@ class StudentTrainer(Trainer):
     def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], most: Most) -> None:
         self.step_rows, self.most = args.per_device_train_batch_size * ranks.processes(), most
         held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
-        if ranks.processes() > 1:
-            rows, held = fill(rows, self.step_rows), fill(held, self.step_rows)
+        if ranks.processes() > 1:  # as many blank rows as make whole steps, for each process equally many
+            rows, held = (some + [BLANK] * (-len(some) % self.step_rows) for some in (rows, held))
         super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole step
         self.loss_is_scaled_for_ga = True
