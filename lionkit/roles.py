@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,11 +84,9 @@ class _Kept:
         self.path = path
         self.found: dict[int, tuple[str, bool]] = {}
         for line in path.read_bytes().split(b"\n") if path.is_file() else []:
-            try:
+            with suppress(ValueError):  # cut short by a kill
                 row, text, cut = json.loads(line)
                 self.found[row] = (text, cut)
-            except ValueError:  # cut short by a kill
-                continue
 
     def keep(self, row: int, answer: Any) -> None:
         with open(self.path, "ab") as file:

@@ -116,7 +116,9 @@ class Run:
             inputs = {f"{at.path}/{file}": self._unaltered(at, file) for at, file in sources(place)}
             result = work(Stage(folder, place, handed(self.config, stage), inputs))
             read = {name: value(self.config, name) for name in sorted(READS[stage])}
-            written = {str(path.relative_to(folder)): digest(path) for path in _artefacts(folder)}
+            inside = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+            # What begins with a dot is a writer's that was killed halfway.
+            written = {str(path): digest(folder / path) for path in inside if "/." not in f"/{path}"}
             done = {"stage": stage, "iteration": iteration, "settings": read, "inputs": inputs, "files": written}
             plain = {name: given for name, given in result.items() if not isinstance(given, list)}
             self.note(iteration, stage, seconds=round(time.monotonic() - started, 1), **plain)
@@ -176,12 +178,6 @@ class Run:
     def seconds(self) -> float:
         """Time the stages took in all, whenever that was."""
         return round(sum(stage.get("seconds", 0) for stage in self.stages.values()), 1)
-
-
-def _artefacts(folder: Path) -> list[Path]:
-    """A stage's files, in order. What begins with a dot is a writer's that was killed halfway."""
-    inside = {path: path.relative_to(folder).parts for path in sorted(folder.rglob("*")) if path.is_file()}
-    return [path for path, parts in inside.items() if not any(part.startswith(".") for part in parts)]
 
 
 @contextmanager
