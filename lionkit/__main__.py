@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +19,12 @@ from lionkit import config, loop, pools
 from lionkit import plan as planning
 from lionkit.client import Bill, ChatClient, total
 from lionkit.errors import ConfigError, LionkitError
+from lionkit.roles import OwnStudent
 from lionkit.run import branch, open_run, saved, shown
 from lionkit.run.compare import compare as compare_runs
 from lionkit.run.settings import parse
 
+student = OwnStudent()
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Name = Annotated[str, typer.Option("--run", help="name of the run; default: demo offline, live with a key or URL")]
 Changes = Annotated[list[str] | None, typer.Argument(help="name=value ...")]
@@ -38,12 +40,7 @@ LastTrained = Annotated[int | None, typer.Option(min=1, help="default: the last 
 def _lead() -> Iterator[None]:
     """Under `accelerate launch` the block is run by the first process alone; the others train along."""
     try:
-        if config.several_processes():
-            from lionkit import student
-
-            with student.lead():
-                yield
-        else:
+        with student.lead() if config.several_processes() else nullcontext():
             yield
     except KeyboardInterrupt as interrupt:
         print(f"stopped: {interrupt}" if str(interrupt) else "stopped: run again to go on", file=sys.stderr)
@@ -193,17 +190,12 @@ def export_student(
     base: Annotated[str, typer.Option(help="hub id to name as the base, where it is a folder here")] = "",
 ) -> None:
     """Write the student after an iteration: merged 16-bit weights, adapter, model card, GGUF."""
-    from lionkit import student
-
     opened = open_run(name, new=False)
     own, after = opened.config.student, iteration or _last(opened, "imitation") or 1
     rows = loop.summarise(opened)["iterations"][: after + 1]
     told = {"iteration": after, "config": config.to_dict(opened.config), "run": opened.provenance, "iterations": rows}
-    adapter, how = (
-        opened.require(after, "imitation") / "adapter",
-        {"dtype": dtype, "template": own.template, "base": base},
-    )
-    print(student.export_student(own.model, adapter, target, gguf=gguf or None, provenance=told, **how))  # type: ignore[arg-type]
+    how: dict[str, Any] = {"dtype": dtype, "template": own.template, "base": base, "gguf": gguf, "provenance": told}
+    print(student.export_student(own.model, opened.require(after, "imitation") / "adapter", target, **how))
 
 
 @app.command()
@@ -214,9 +206,7 @@ def recover(
     added_rows: Annotated[str, typer.Option(help="mean (Alpaca, Lion) or zero (Vicuna v0)")] = "mean",
 ) -> None:
     """Add published delta weights to their base (folders or hub ids) and write the model as safetensors."""
-    from lionkit import student
-
-    print(f"Model: {student.recover_delta(base, delta, target, added_rows=added_rows)}")  # type: ignore[arg-type]
+    print(f"Model: {student.recover_delta(base, delta, target, added_rows=added_rows)}")
 
 
 def _last(run: Any, stage: str) -> int:

@@ -43,11 +43,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for file in temporary.rglob("*.safetensors"):  # its library's own mode is 0600
+            file.chmod(temporary.stat().st_mode & 0o666)
         os.replace(temporary, path)
-    except LionkitError:
-        raise
     except Exception as error:
-        if said := re.search(r"os error (\d+)", str(error)):  # safetensors' own way to tell what the disk refused
+        said = None if isinstance(error, LionkitError) else re.search(r"os error (\d+)", str(error))
+        if said:  # safetensors' own way to tell what the disk refused
             error = OSError(int(said[1]), os.strerror(int(said[1])))
         if isinstance(error, OSError):
             raise disk_error(error, path) from None
@@ -64,9 +65,8 @@ def write_text(path: str | Path, text: str) -> None:
 def disk_error(error: OSError, path: str | Path) -> LionkitError:
     """The one-line form of what an operating system says when a file cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return LionkitError(
-            f"the disk is full, {path} was not written: free some space and run again; what was done is kept"
-        )
+        remedy = "free some space and run again; what was done is kept"
+        return LionkitError(f"the disk is full, {path} was not written: {remedy}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return LionkitError(f"no permission to write {path}: choose a folder you own, or mend its permissions")
     return LionkitError(f"cannot write {path}: {error.strerror or error}")

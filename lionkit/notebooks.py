@@ -45,18 +45,17 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     # The kernel is this interpreter's own, whatever kernels the user has installed elsewhere.
     own = str(Path(sys.prefix, "share", "jupyter"))
     os.environ["JUPYTER_PATH"] = os.pathsep.join([own, os.environ.get("JUPYTER_PATH", "")])
-    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False)
+    place = {"metadata": {"path": str(path.parent)}}
+    client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False, resources=place)
     client.extra_arguments = ["--log-level=ERROR"]  # otherwise each kernel warns that its loopback is not encrypted
-    client.resources = {"metadata": {"path": str(path.parent)}}
     problem = ""
     try:
         client.execute()
     except CellExecutionError as error:
         problem = ANSI.sub("", f"{error.ename}: {error.evalue}").splitlines()[0]
-    except (DeadKernelError, AssertionError):
-        problem = "the kernel died (out of memory?)"
-        if client.km is None:  # after Ctrl-C nbclient drops the kernel and then fails for want of it
-            problem = "interrupted; run it again to go on from here"
+    except (DeadKernelError, AssertionError):  # after Ctrl-C nbclient drops the kernel and then fails for want of it
+        again = "interrupted; run it again to go on from here"
+        problem = "the kernel died (out of memory?)" if client.km else again
     finally:
         client.end_line()
         write_text(out / path.name, nbformat.writes(notebook) + "\n")

@@ -11,9 +11,9 @@ sees nothing in other scripts; here their words are tokens, characters one by on
 spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese), and each emoji is a token. In a text that holds few of these
 (under three tenths of its tokens: a name in Greek, a face at the end) they are gaps as for rouge_score; so few
 could not make two texts novel to each other at 0.7. Not covered: stemming, word segmentation, symbols and
-punctuation (so `a + b` and `a - b` are equal), letters styled as symbols.
+punctuation (so `a + b` and `a - b` are equal), letters styled as symbols, pools of over 1.1 million different tokens.
 
-Memory: 0.5 kB a text of 12 words at 50,000 texts and 0.3 kB at 200,000, since rare words cost most (measured by
+Memory: 0.6 kB a text of 12 words at 50,000 texts and 0.3 kB at 200,000, since rare words cost most (measured by
 tests/bench/novelty.py), and the text itself where nothing else holds it.
 """
 
@@ -79,14 +79,10 @@ def _f1(common: Any, m: int, n: Any) -> Any:
 
 
 class _Query(NamedTuple):
-    length: int
-    """Tokens, with those that the pool does not know."""
     keys: list[str]
     """The tokens, repetitions numbered."""
-    labels: np.ndarray
-    """By id in the pool: 0, or the code point that stands for the token in `characters`."""
     characters: str
-    """The query with one character a token, as rapidfuzz compares fastest."""
+    """The query with one character a token, as the pool's texts have it."""
 
 
 class NoveltyIndex:
@@ -97,10 +93,11 @@ class NoveltyIndex:
             raise ConfigError(f"novelty = {threshold!r}: a ROUGE-L F1 in [0, 1]")
         self.threshold = threshold
         self._texts: list[str] = []
-        self._ids: dict[str, int] = {}
+        self._characters: dict[str, str] = {}  # by token: rapidfuzz compares strings fastest
         self._postings: dict[int, dict[str, array[int]]] = {}  # by length group and token: the texts that hold it
         self._shared = np.zeros(0, np.int32)  # scratch, 0 between queries
-        self._words, self._ends = array("i"), array("q", [0])  # all texts' words in order; where each text ends
+        self._coded: list[str] = []  # each text with one character a token
+        self._lengths = array("i")  # and its tokens; no view of it is kept: an array that has one cannot grow
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -113,8 +110,8 @@ class NoveltyIndex:
             for key in _distinct(words):
                 postings.setdefault(key, array("i")).append(len(self._texts))
         self._texts.append(text)
-        self._words.extend([self._ids.setdefault(word, len(self._ids)) for word in words])
-        self._ends.append(len(self._words))
+        self._coded.append("".join([self._characters.setdefault(w, chr(len(self._characters))) for w in words]))
+        self._lengths.append(len(words))
 
     def nearest(self, text: str) -> tuple[float, str | None]:
         """(highest F1 in [0, 1], a text that has it); (0.0, None) where no text shares a token."""
@@ -130,12 +127,8 @@ class NoveltyIndex:
         return self._search(self._query(text), self.threshold, self.threshold, None, any_will_do=True)[1] is None
 
     def _query(self, text: str) -> _Query:
-        words = tokens(text)
-        labels = np.zeros(len(self._ids), "<u4")
-        known = [self._ids[word] for word in dict.fromkeys(words) if word in self._ids]
-        labels[known] = np.arange(1, len(known) + 1)
-        characters = [chr(labels[self._ids[w]]) if w in self._ids else chr(len(known) + 1) for w in words]
-        return _Query(len(words), _distinct(words), labels, "".join(characters))
+        words, unknown = tokens(text), chr(len(self._characters))
+        return _Query(_distinct(words), "".join([self._characters.get(word, unknown) for word in words]))
 
     def _search(
         self, query: _Query, floor: float, score: float, number: int | None, any_will_do: bool = False
@@ -159,7 +152,7 @@ class NoveltyIndex:
         F1 > floor needs more than floor * (m + n) / 2 shared tokens. A text that shares so many holds one of the
         query's rarest, all but that many; with `_SPARE` more it holds several, which hardly any other text does.
         """
-        m = query.length
+        m = len(query.keys)
         lists: list[array[int]] = []
         rests: list[int] = []
         least = m
@@ -186,7 +179,7 @@ class NoveltyIndex:
         chosen = np.flatnonzero(counts >= min(least, top))  # the bulk goes before anything is worked out
         numbers, ends = every[chosen], np.cumsum([len(one) for one in lists])
         most = counts[chosen] + np.array(rests)[np.searchsorted(ends, chosen, "right")]
-        lengths = self._ends_and_lengths(numbers)[1]
+        lengths = np.frombuffer(self._lengths, np.int32)[numbers]
         bounds = 2 * np.minimum(most, lengths) / (m + lengths)
         close = np.flatnonzero(bounds > floor - _ROUNDING)
         if len(close) < few:
@@ -194,25 +187,11 @@ class NoveltyIndex:
         found = dict(zip(numbers[close].tolist(), bounds[close].tolist()))  # a text stands in several lists
         return np.fromiter(found, np.intp), np.fromiter(found.values(), float)
 
-    def _ends_and_lengths(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the words of each text end in `_words`, and how many there are.
-
-        No view of an array is kept in a name: an array that has one cannot grow, after an interrupt neither.
-        """
-        ends = np.frombuffer(self._ends, np.int64)[numbers + 1]
-        return ends, ends - np.frombuffer(self._ends, np.int64)[numbers]
-
     def _scores(self, query: _Query, numbers: np.ndarray) -> np.ndarray:
         """F1 of the query with each text."""
-        ends, lengths = self._ends_and_lengths(numbers)
-        stops = np.cumsum(lengths)
-        places = np.arange(stops[-1]) + np.repeat(ends - stops, lengths)
-        joined = (
-            query.labels[np.frombuffer(self._words, np.int32)[places]].tobytes().decode("utf-32-le", "surrogatepass")
-        )
-        texts = [joined[stop - n : stop] for stop, n in zip(stops.tolist(), lengths.tolist())]
+        texts = [self._coded[number] for number in numbers.tolist()]
         common = cdist([query.characters], texts, scorer=LCSseq.similarity, dtype=np.int32)[0]
-        return _f1(common, query.length, lengths)
+        return _f1(common, len(query.keys), np.frombuffer(self._lengths, np.int32)[numbers])
 
 
 def _distinct(words: list[str]) -> list[str]:

@@ -8,14 +8,16 @@ it against measurements.
 Calls are counted from the settings; tokens assume replies at `REPLY` tokens, so a pilot of a few calls is better.
 """
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import psutil
 
 from lionkit import pools
 from lionkit.config import Config
@@ -58,13 +60,12 @@ def calls(config: Config, done: Callable[[int, str], bool] = lambda iteration, s
             counts["teacher"] += 0 if done(max(iteration, 1), "imitation") else fresh
         if 1 <= iteration < config.iterations and not done(iteration, "generation"):
             counts["generator"] += 3 * new
-    rows = []
-    for role, count in counts.items():
-        prompt, reply = count * PROMPT[role], count * REPLY[role]
-        price = config.api.price(getattr(config, f"{role}_model", "") or config.api.model)
-        dollars = float("nan") if price is None else (prompt * price[0] + reply * price[1]) / 1e6
-        rows.append({"role": role, "calls": count, "prompt_tokens": prompt, "reply_tokens": reply, "dollars": dollars})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"role": counts.keys(), "calls": counts.values()})
+    table["prompt_tokens"], table["reply_tokens"] = (table["calls"] * table["role"].map(t) for t in (PROMPT, REPLY))
+    models = [getattr(config, f"{role}_model", "") or config.api.model for role in counts]
+    price = np.array([config.api.price(model) or (np.nan, np.nan) for model in models])
+    tokens = table[["prompt_tokens", "reply_tokens"]].to_numpy()
+    return table.assign(dollars=(tokens * price).sum(axis=1) / 1e6)
 
 
 def report(run: Any, place: str, memory_bytes: int = 0) -> None:
@@ -103,25 +104,6 @@ def _sized(run: Any) -> Any:
     return replace(config, train_size=min(config.train_size, left))
 
 
-class Shape(NamedTuple):
-    """What the memory of a model depends on."""
-
-    linear: int
-    """Weights of all linear layers but the output head: quantised, and adapted."""
-    other: int
-    """All other weights: embeddings, head, norms."""
-    adapter: int
-    """LoRA weights per unit of rank."""
-    largest: int
-    """Weights of the largest linear layer."""
-    hidden: int
-    inner: int
-    """Width of the MLP."""
-    layers: int
-    heads: int
-    vocab: int
-
-
 def memory(model: Any, config: Any, *, device: str | None = None) -> pd.DataFrame:
     """Bytes to train a student at its longest rows, one row a part and their total.
 
@@ -143,7 +125,7 @@ def largest_batch(model: Any, config: Any, memory_bytes: int, *, device: str | N
     )
 
 
-def _parts(shape: Shape, student: Any, device: str, batch: int) -> dict[str, int]:
+def _parts(shape: SimpleNamespace, student: Any, device: str, batch: int) -> dict[str, int]:
     import torch
 
     from lionkit.student.dense import LIMIT
@@ -196,10 +178,11 @@ def room(device: str) -> int:
 
     if device == "cuda" and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return psutil.virtual_memory().total
 
 
-def _shape(model: Any) -> Shape:
+def _shape(model: Any) -> SimpleNamespace:
+    """What the memory of a model depends on."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
@@ -214,13 +197,13 @@ def _shape(model: Any) -> Shape:
         text, head = model.get_text_config(), network.get_output_embeddings()
         linears = [m.weight for m in network.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
         linear = sum(weight.numel() for weight in linears)
-        return Shape(
-            linear=linear,
-            other=sum(p.numel() for p in network.parameters()) - linear,
-            adapter=sum(sum(weight.shape) for weight in linears),
-            largest=max(weight.numel() for weight in linears),
+        return SimpleNamespace(
+            linear=linear,  # weights of all linear layers but the output head: quantised, and adapted
+            other=sum(p.numel() for p in network.parameters()) - linear,  # embeddings, head, norms
+            adapter=sum(sum(weight.shape) for weight in linears),  # LoRA weights per unit of rank
+            largest=max(weight.numel() for weight in linears),  # of one linear layer
             hidden=text.hidden_size,
-            inner=max(max(weight.shape) for weight in linears),
+            inner=max(max(weight.shape) for weight in linears),  # width of the MLP
             layers=text.num_hidden_layers,
             heads=text.num_attention_heads or 0,
             vocab=text.vocab_size,

@@ -206,9 +206,7 @@ def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     files.write_text(path, "".join(json.dumps(to_dict(r), ensure_ascii=False) + "\n" for r in records))
 
 
-_READERS: dict[type, TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (Instruction, Response, Verdict, Candidate)
-}
+_READERS: dict[type, TypeAdapter[Any]] = {k: TypeAdapter(k) for k in (Instruction, Response, Verdict, Candidate)}
 
 
 def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
@@ -228,13 +226,10 @@ def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
 def _read_line(path: str | Path, number: int, line: bytes, kind: type[Record]) -> Record:
     """One record, which may hold half a surrogate pair; DataError says what is wrong with another line."""
     try:
-        text = line.decode("utf-8", "surrogatepass")
-        halves = text.encode("utf-8", "replace") != line
-        return (
-            _READERS[kind].validate_python(json.loads(text), strict=False)
-            if halves
-            else _READERS[kind].validate_json(text)
-        )
+        reader, text = _READERS[kind], line.decode("utf-8", "surrogatepass")
+        if text.encode("utf-8", "replace") != line:  # half a surrogate pair, which pydantic's own parser refuses
+            return reader.validate_python(json.loads(text), strict=False)
+        return reader.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))

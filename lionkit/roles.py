@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from lionkit.records import Instruction, Response
 from lionkit.run import Run, Stage, digest
 from lionkit.run.stages import ADAPTER, Place
 
-TRAINING = ("rank", "alpha", "dropout", "learning_rate", "epochs", "max_length", "patience", "device_rows")
+TRAINING = "rank alpha dropout learning_rate epochs max_length patience device_rows gradient_checkpointing".split()
 
 
 @dataclass
@@ -54,17 +55,9 @@ class Roles:
         settings, out = stage.settings, stage.folder / "adapter"
         planned = _announce(settings) if isinstance(self.student, OwnStudent) else None
         student = self.load(settings, before, fresh=True)
-        options = {name: getattr(settings.student, name) for name in (*TRAINING, "gradient_checkpointing")}
-        report = self.student.train(
-            student,
-            pairs,
-            out=out,
-            seed=settings.seed + stage.place.iteration,
-            watch=watch,
-            validation=validation,
-            batch_size=settings.student.step_rows,
-            **options,
-        )
+        options = {name: getattr(settings.student, name) for name in TRAINING}
+        options |= {"batch_size": settings.student.step_rows, "seed": settings.seed + stage.place.iteration}
+        report = self.student.train(student, pairs, out=out, validation=validation, watch=watch, **options)
         self._loaded = (out, student)
         return report, planned
 
@@ -78,25 +71,17 @@ class Roles:
             name = settings.student_name.replace("{}", f"{iteration:02d}")
             limits = {"max_tokens": own.max_new_tokens, "temperature": own.temperature}
             return served.respond(self.served, items, model=name, weights=digest([own.model, weights]), **limits)
-        how = [own.model, own.quantize, own.template, own.max_new_tokens, own.temperature, settings.seed]
-        kept = _Kept(stage.folder / f".student-{digest([how, weights, [i.text for i in items]])}.jsonl")
+        made = [own.model, own.quantize, own.template, own.max_new_tokens, own.temperature, settings.seed]
+        kept = _Kept(stage.folder / f".student-{digest([made, weights, [i.text for i in items]])}.jsonl")
         left, limit = [n for n in range(len(items)) if n not in kept.found], own.max_new_tokens
         if left:
-            found = self.student.respond(
-                self.load(settings, adapter),
-                [items[n].text for n in left],
-                max_new_tokens=limit,
-                temperature=own.temperature,
-                batch_size=own.response_batch,
-                seed=settings.seed,
-                keep=lambda n, answer: kept.keep(left[n], answer),
-            )
+            how = {"temperature": own.temperature, "batch_size": own.response_batch, "seed": settings.seed}
+            how |= {"max_new_tokens": limit, "keep": lambda n, answer: kept.keep(left[n], answer)}
+            found = self.student.respond(self.load(settings, adapter), [items[n].text for n in left], **how)
             kept.found |= {n: (answer.text, answer.cut) for n, answer in zip(left, found, strict=True)}
-        note = f"cut at {limit} tokens"  # still judged: running on is the student's own mistake
+        reasons = {True: f"cut at {limit} tokens", False: ""}  # still judged: running on is the student's own mistake
         answers = [kept.found[n] for n in range(len(items))]
-        return [
-            Response(i.id, text, reason=note if cut else "", model=own.model) for i, (text, cut) in zip(items, answers)
-        ]
+        return [Response(i.id, text, "ok", reasons[cut], own.model) for i, (text, cut) in zip(items, answers)]
 
 
 class _Kept:
@@ -106,11 +91,9 @@ class _Kept:
         self.path = path
         self.found: dict[int, tuple[str, bool]] = {}
         for line in path.read_bytes().split(b"\n") if path.is_file() else []:
-            try:
+            with suppress(ValueError):  # cut short by a kill
                 row, text, cut = json.loads(line)
                 self.found[row] = (text, cut)
-            except ValueError:  # cut short by a kill
-                continue
 
     def keep(self, row: int, answer: Any) -> None:
         with open(self.path, "ab") as file:

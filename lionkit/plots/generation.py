@@ -18,9 +18,8 @@ def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None
     ax = _by_kind(table, "similarity", ax)
     ax.axvline(novelty, color="#444444", linestyle="--", label=f"cut = {novelty:g}")
     unmeasured = int(table["similarity"].isna().sum())
-    title = f"Novelty of {len(table) - unmeasured} candidates"
-    if unmeasured:
-        title += f", {unmeasured} rejected before it was measured"
+    rejected = f", {unmeasured} rejected before it was measured" if unmeasured else ""
+    title = f"Novelty of {len(table) - unmeasured} candidates{rejected}"
     return _overlaid(ax, title, "highest ROUGE-L F1 to the cache pool", "candidates")
 
 

@@ -14,7 +14,7 @@ made again: its calls are in the store, its training in checkpoints. Only making
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from lionkit import files
 from lionkit.config import Config
 from lionkit.errors import LionkitError, StageChanged, StageMissing, StageStopped
 from lionkit.run.provenance import digest, shown, surroundings
-from lionkit.run.remedies import completed, fork_command, ways
+from lionkit.run.remedies import anew, completed, ways
 from lionkit.run.settings import READS, handed, value
 from lionkit.run.stages import NOTEBOOKS, Place, Stage, order, sources
 
@@ -61,12 +61,8 @@ class Run:
             f"Teacher, referee and generator: {teacher}.",
             f"Student: {student.model} ({student.quantize}){where}. Run folder: {shown(self.path)}.",
         ]
-        lines += [
-            f"{entry['setting']} was {entry['was']!r} for {', '.join(entry['kept_by'])}; later stages take "
-            f"{entry['now']!r}."
-            for entry in self.changes
-            if entry["kept_by"]
-        ]
+        kept = "{setting} was {was!r} for {stages}; later stages take {now!r}."
+        lines += [kept.format(stages=", ".join(e["kept_by"]), **e) for e in self.changes if e["kept_by"]]
         return "\n".join(lines)
 
     @property
@@ -91,10 +87,8 @@ class Run:
         if not self.done(iteration, stage):
             later = iteration > 1 or (iteration == 0 and stage == "discrimination")
             notebook = "05_adversarial_loop" if later else NOTEBOOKS[stage]
-            raise StageMissing(
-                f"{stage} of iteration {iteration} is not done in {shown(self.path)}: run notebook {notebook} first, "
-                f"or `python -m lionkit run --run {self.name}` for all of it"
-            )
+            remedy = f"run notebook {notebook} first, or `python -m lionkit run --run {self.name}` for all of it"
+            raise StageMissing(f"{stage} of iteration {iteration} is not done in {shown(self.path)}: {remedy}")
         return self.folder(iteration, stage)
 
     def record(self, iteration: int, stage: str) -> dict[str, Any]:
@@ -116,31 +110,29 @@ class Run:
             self._compare(place)
             return folder
         started = time.monotonic()
-        with completed(self.path, self.config), _disk(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
-                if self.done(iteration, stage):  # by another process, since the look above
-                    return self.make(iteration, stage, work)
-                inputs = {f"{at.path}/{file}": self._unaltered(at, file) for at, file in sources(place)}
-                result = work(Stage(folder, place, handed(self.config, stage), inputs))
-                read = {name: value(self.config, name) for name in sorted(set(READS[stage]))}
-                written = {str(path.relative_to(folder)): digest(path) for path in _artefacts(folder)}
-                done = {"stage": stage, "iteration": iteration, "settings": read, "inputs": inputs, "files": written}
-                plain = {name: given for name, given in result.items() if not isinstance(given, list)}
-                self.note(iteration, stage, seconds=round(time.monotonic() - started, 1), **plain)
-                files.write_text(folder / "done.json", json.dumps(done | {"result": result}, indent=1))
-                for kept in folder.glob(".student-*"):  # answers that were kept in case the stage was cut short
-                    kept.unlink()
+        with completed(self.path, self.config), _alone(folder):
+            if self.done(iteration, stage):  # by another process, since the look above
+                return self.make(iteration, stage, work)
+            inputs = {f"{at.path}/{file}": self._unaltered(at, file) for at, file in sources(place)}
+            result = work(Stage(folder, place, handed(self.config, stage), inputs))
+            read = {name: value(self.config, name) for name in sorted(READS[stage])}
+            inside = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+            # What begins with a dot is a writer's that was killed halfway.
+            written = {str(path): digest(folder / path) for path in inside if "/." not in f"/{path}"}
+            done = {"stage": stage, "iteration": iteration, "settings": read, "inputs": inputs, "files": written}
+            plain = {name: given for name, given in result.items() if not isinstance(given, list)}
+            self.note(iteration, stage, seconds=round(time.monotonic() - started, 1), **plain)
+            files.write_text(folder / "done.json", json.dumps(done | {"result": result}, indent=1))
+            for kept in folder.glob(".student-*"):  # answers that were kept in case the stage was cut short
+                kept.unlink()
         return folder
 
     def _unaltered(self, place: Place, file: str) -> str:
         """The digest of a finished stage's file, which must be as the stage left it."""
         path, recorded = self.require(*place) / file, self.record(*place)["files"].get(file)
         if not path.is_file() or digest(path) != recorded:
-            raise StageChanged(
-                f"{shown(path)} is missing or was altered after its stage finished: put it back; or, to make it anew "
-                f"from stored replies, in a run that keeps what comes before: {fork_command(self.path, place)}"
-            )
+            problem = f"{shown(path)} is missing or was altered after its stage finished: put it back; or"
+            raise StageChanged(f"{problem}, {anew(self.path, place)}")
         return recorded
 
     def _compare(self, place: Place) -> None:
@@ -157,10 +149,8 @@ class Run:
                 raise StageChanged(f"{problem}: {ways(self.path, place, name, now)}")
         for at, file in sources(place):
             if done["inputs"].get(f"{at.path}/{file}") != self.record(*at)["files"].get(file):
-                raise StageChanged(
-                    f"{place} was made from another {at.path}/{file} than is there now: to make it anew from stored "
-                    f"replies, in a run that keeps what comes before: {fork_command(self.path, place)}"
-                )
+                problem = f"{place} was made from another {at.path}/{file} than is there now"
+                raise StageChanged(f"{problem}: {anew(self.path, place)}")
 
     def kept_by(self, name: str) -> set[str]:
         """The finished stages that keep an earlier value of a setting which was changed from there on."""
@@ -169,23 +159,20 @@ class Run:
     def note(self, iteration: int, stage: str, **values: Any) -> None:
         """Add to what provenance.json says of a stage: what no two runs have in common goes there only."""
         with FileLock(self.path / ".provenance.lock"):
-            provenance = self.provenance
+            provenance = self.provenance or {"seed": self.config.seed, **surroundings(), "stages": {}}
             provenance["stages"].setdefault(Place(iteration, stage).path, {}).update(values)
             files.write_text(self.path / "provenance.json", json.dumps(provenance, indent=1))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What is in provenance.json; before any stage, what would begin it."""
-        return self._noted() or {"seed": self.config.seed, **surroundings(), "stages": {}}
+        """What is in provenance.json; empty before any stage."""
+        path = self.path / "provenance.json"
+        return _read_json(path, "stages") if path.is_file() else {}
 
     @property
     def stages(self) -> dict[str, Any]:
         """What provenance.json says of each stage so far."""
-        return self._noted().get("stages", {})
-
-    def _noted(self) -> dict[str, Any]:
-        path = self.path / "provenance.json"
-        return _read_json(path, "stages") if path.is_file() else {}
+        return self.provenance.get("stages", {})
 
     @property
     def seconds(self) -> float:
@@ -194,44 +181,28 @@ class Run:
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """What the operating system refuses, as one line."""
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a stage's folder, and says in one line what the system refuses in the block.
+
+    The system frees a killed process's lock.
+    """
     try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        remedy = "let it finish, or stop it"
+        raise StageStopped(f"{shown(folder)} is being made by another notebook or process: {remedy}") from None
     except OSError as error:
         raise files.disk_error(error, error.filename or folder) from None
 
 
-def _artefacts(folder: Path) -> list[Path]:
-    """A stage's files, in order. What begins with a dot is a writer's that was killed halfway."""
-    inside = {path: path.relative_to(folder).parts for path in sorted(folder.rglob("*")) if path.is_file()}
-    return [path for path, parts in inside.items() if not any(part.startswith(".") for part in parts)]
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a stage's folder; the system frees a killed process's lock."""
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StageStopped(
-            f"{shown(folder)} is being made by another notebook or process: let it finish, or stop it"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _read_json(path: Path, *parts: str) -> dict[str, Any]:
     """A JSON object with these parts, each an object too."""
-    try:
+    with suppress(ValueError, RecursionError, TypeError, KeyError):  # reported below, with whatever else is wrong
         values = json.loads(path.read_text(encoding="utf-8"))
         if all(isinstance(values[part], dict) for part in parts):
             return values
-    except (ValueError, RecursionError, TypeError, KeyError):
-        pass  # reported below, with whatever else is wrong with it
     stage = path.name == "done.json"
     remedy = "that stage is then made again, from stored replies" if stage else "times and versions are noted afresh"
     raise LionkitError(f"{shown(path)} is not readable: rename it, and run again; {remedy}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lionkit.config import OPENAI_URL, SANDBOX_URL, ApiConfig, Config, require_address
+from lionkit.config import OPENAI_URL, SANDBOX_URL, ApiConfig, Config, endpoint
 from lionkit.errors import ConfigError
 from lionkit.pools.rows import is_hub_name
 from lionkit.run import settings
@@ -63,10 +63,8 @@ def _existing(path: Path, mode: str, reason: str, preset: str, from_here: bool, 
     if kept.api.base_url is None:  # begun when a missing address meant OpenAI's, or the environment's
         kept = settings.apply(kept, {"api.base_url": OPENAI_URL})
     if preset and kept.preset and preset != kept.preset:
-        raise ConfigError(
-            f"{shown(path)} was begun with preset {kept.preset}, not {preset}: leave the preset out, or give another "
-            "run name"
-        )
+        problem = f"{shown(path)} was begun with preset {kept.preset}, not {preset}"
+        raise ConfigError(f"{problem}: leave the preset out, or give another run name")
     if mode == "replay":
         return Run(path, dataclasses.replace(kept, mode="replay"), reason)
     if mode != kept.mode:
@@ -92,30 +90,23 @@ def _begin(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
     config = settings.preset(preset)
     live: dict[str, Any] = {}
     if mode == "live":
-        url = os.environ.get("OPENAI_BASE_URL", "").strip()
-        if url:
-            require_address("OPENAI_BASE_URL", url)
-        model = os.environ.get("LIONKIT_MODEL", "")
-        model = model or (ApiConfig().model if config.api.model == "answer-key" else config.api.model)
-        live = {"api.base_url": url.rstrip("/") or OPENAI_URL, "api.model": model}
+        own = ApiConfig().model if config.api.model == "answer-key" else config.api.model
+        live = {"api.base_url": endpoint(ApiConfig()), "api.model": os.environ.get("LIONKIT_MODEL", "") or own}
     given = {name: new for name, new in settings.flatten(_located(changes)).items() if new is not None}
     config = settings.apply(config, {"mode": mode, **live, **given})
     if mode == "offline" and config.api.base_url != SANDBOX_URL:
-        raise ConfigError(
-            f"these settings ask {config.api.model} at {config.api.base_url or OPENAI_URL}, not offline: "
-            "set OPENAI_API_KEY or OPENAI_BASE_URL, or LIONKIT_MODE=live to plan first"
-        )
+        asked = f"{config.api.model} at {config.api.base_url or OPENAI_URL}"
+        remedy = "set OPENAI_API_KEY or OPENAI_BASE_URL, or LIONKIT_MODE=live to plan first"
+        raise ConfigError(f"these settings ask {asked}, not offline: {remedy}")
     return config
 
 
 def _located(changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes, with the whole path of a seed file that is there, so that it is found from anywhere."""
-    if not changes.get("seed_file"):
+    name = changes.get("seed_file")
+    if not name or not isinstance(name, str | os.PathLike):  # anything else is refused when it is applied
         return dict(changes)
-    name = os.fspath(changes["seed_file"]) if isinstance(changes["seed_file"], os.PathLike) else changes["seed_file"]
-    if not isinstance(name, str):
-        raise ConfigError(f"seed_file = {name!r:.80}: a text")
-    path = Path(name).expanduser()
+    path = Path(name := os.fspath(name)).expanduser()
     if not path.exists() and not is_hub_name(name):
         raise ConfigError(f"seed_file: there is no {path}: give a file, or a hub data set as owner/name")
     return {**changes, "seed_file": str(path.resolve()) if path.exists() else name}

@@ -10,10 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lionkit import __version__
 from lionkit.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("lionkit", "torch", "transformers", "bitsandbytes", "peft", "accelerate", "openai", "pandas", "rapidfuzz")
+_PACKAGES = ("torch", "transformers", "bitsandbytes", "peft", "accelerate", "openai", "pandas", "rapidfuzz")
 
 
 def runs_root() -> Path:
@@ -50,12 +51,7 @@ def digest(value: Any) -> str:
 
 def surroundings() -> dict[str, Any]:
     """Versions, processor and git revision."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    versions = {"lionkit": __version__} | {package: metadata.version(package) for package in _PACKAGES}
     try:
         git = ["git", "-C", str(PROJECT), "rev-parse", "HEAD"]
         revision = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()

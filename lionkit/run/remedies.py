@@ -13,7 +13,12 @@ from lionkit.run.settings import READS, value
 from lionkit.run.stages import Place, order
 
 
-def fork_command(run: Path, place: Place, change: str = "") -> str:
+def anew(run: Path, place: Place) -> str:
+    """How to make a finished stage once more, from what is paid for."""
+    return f"to make it anew from stored replies, in a run that keeps what comes before: {_fork_command(run, place)}"
+
+
+def _fork_command(run: Path, place: Place, change: str = "") -> str:
     """The command that forks the run in this folder just before a stage."""
     stages = order(place.iteration)
     kept = [p for p in stages[: stages.index(place)] if (run / p.path / "done.json").is_file()]
@@ -26,7 +31,7 @@ def ways(run: Path, place: Place, name: str, given: Any) -> str:
     """How to change a method setting that this stage was the first to read."""
     text = "none" if given is None else json.dumps(given) if isinstance(given, bool) else given
     change = shlex.quote(f"{name}={text}")
-    fork = f"to try it beside this run, which keeps all that comes before: {fork_command(run, place, change)}"
+    fork = f"to try it beside this run, which keeps all that comes before: {_fork_command(run, place, change)}"
     if not may_differ(name):
         return fork
     return f"{fork}; to let later stages alone take it: `python -m lionkit set --run {run.name} --from-here {change}`"

@@ -37,11 +37,8 @@ class Place(NamedTuple):
 def order(iterations: int) -> list[Place]:
     """Every stage of so many iterations, in the order in which they are made."""
     first = [Place(0, "pools"), Place(0, "evaluation"), Place(0, "discrimination")]
-    return first + [
-        Place(i, stage)
-        for i in range(1, iterations + 1)
-        for stage in ("imitation", "evaluation", "discrimination", "generation")
-    ]
+    later = ("imitation", "evaluation", "discrimination", "generation")
+    return first + [Place(i, stage) for i in range(1, iterations + 1) for stage in later]
 
 
 def pools_before(iteration: int) -> Place:

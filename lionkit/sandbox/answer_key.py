@@ -58,7 +58,7 @@ def _judge(truth: str, answers: tuple[str, str], bias: float, as_json: bool) -> 
 
 def grade(answer: str, truth: str) -> tuple[float, str]:
     """(score, why): 9 for the right answer alone, 1 to 7 by how much of it is there in order, counted as ROUGE-L F1."""
-    given, wanted = tokens(answer), tokens(truth)
+    given, wanted = (re.findall(r"\w+", text) for text in (answer, truth))  # some answers are about case, so it counts
     if given == wanted:
         return BEST, "is exactly right"
     common = LCSseq.similarity(given, wanted)
@@ -67,8 +67,3 @@ def grade(answer: str, truth: str) -> tuple[float, str]:
     if not common:
         return score, "has nothing of the right answer" if given else "is empty"
     return score, f"has {common} of {len(wanted)} parts of the right answer in order, among {len(given)} words"
-
-
-def tokens(text: str) -> list[str]:
-    """Words and numbers; case counts only where the answer is about case, so it is kept."""
-    return re.findall(r"\w+", text)

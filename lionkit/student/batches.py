@@ -16,11 +16,6 @@ BLANK = Encoded([0], [IGNORED])
 """A row that teaches nothing."""
 
 
-def fill(rows: list[Encoded], step: int) -> list[Encoded]:
-    """The rows, and as many blank ones as make whole steps, for several processes that get equally many of each."""
-    return rows + [BLANK] * (-len(rows) % step)
-
-
 class ByLength(torch.utils.data.Sampler[int]):
     """Rows in random order, those of one optimizer step from the longest to the shortest.
 

@@ -6,7 +6,6 @@ written.
 """
 
 import errno
-import gc
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -57,19 +57,15 @@ def _newest(folder: Path, made_from: str) -> str | None:
     mark = folder / "inputs.txt"
     if not mark.is_file() or mark.read_text() != made_from:
         if any(folder.glob("checkpoint-*")):
-            print(
-                "The checkpoint there was made from other rows or settings, or on a device of another kind: "
-                "training begins anew."
-            )
+            other = "other rows or settings, or on a device of another kind"
+            print(f"The checkpoint there was made from {other}: training begins anew.")
         shutil.rmtree(folder, ignore_errors=True)
         write_text(mark, made_from)
     newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
     found = next((path for path in newest_first if _is_whole(path)), None)
     if found and (states := len(list(found.glob("rng_state*.pth")))) != ranks.processes():
-        print(
-            f"The checkpoint has the random states of {states} processes, there are {ranks.processes()} now: "
-            "with dropout, the rest of the training is not the one that was interrupted."
-        )
+        told = f"The checkpoint has the random states of {states} processes, there are {ranks.processes()} now"
+        print(f"{told}: with dropout, the rest of the training is not the one that was interrupted.")
     return str(found) if found else None
 
 
@@ -124,8 +120,5 @@ def explained(doing: str, remedies: Mapping[str, Any]) -> Iterator[None]:
         else:
             raise
         traceback.clear_frames(error.__traceback__)  # or the frames would keep the tensors
-        gc.collect()
-        torch.cuda.empty_cache()
-        if torch.backends.mps.is_available():
-            torch.mps.empty_cache()
+        clear_device_cache(garbage_collection=True)
         raise StudentError(message, setting=setting) from None

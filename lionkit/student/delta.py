@@ -11,12 +11,14 @@ import json
 import pickle
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import load_state_dict_from_file, snapshot_download, split_torch_state_dict_into_shards
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lionkit.errors import StudentError, first_line
 from lionkit.files import whole_folder, write_text
@@ -42,14 +44,12 @@ def recover_delta(
     """
     if added_rows not in ("mean", "zero"):
         raise StudentError(f"added_rows = {added_rows!r}: mean (Alpaca, Lion) or zero (Vicuna v0)")
-    from huggingface_hub import split_torch_state_dict_into_shards
-
     sources = [_folder(model) for model in (base, delta)]
     before, change = (_weights(folder) for folder in sources)
-    _check(before, change, *(_vocabulary(folder) for folder in sources))
-    plan = split_torch_state_dict_into_shards(
-        {name: tensor.to("meta") for name, tensor in change.items()}, max_shard_size=SHARD
-    )
+    untold = "tells no vocab_size: give a model in transformers' format"
+    _check(before, change, *(_told(folder / "config.json", "vocab_size", int, untold) for folder in sources))
+    shapes = {name: tensor.to("meta") for name, tensor in change.items()}
+    plan = split_torch_state_dict_into_shards(shapes, max_shard_size=SHARD)
     with whole_folder(out) as work, Progress(len(change), "recovering", "tensors", shown=progress) as bar:
         for file, names in plan.filename_to_tensors.items():
             save_file({n: _sum(n, before[n], change[n], added_rows) for n in names}, work / file, {"format": "pt"})
@@ -60,8 +60,6 @@ def recover_delta(
         for path in sources[1].iterdir():
             if path.suffix in (".json", ".model", ".txt", ".jinja") and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, work / path.name)
-        for path in work.glob("*.safetensors"):
-            shutil.copymode(work / "config.json", path)  # safetensors' own mode is 0600
     return out
 
 
@@ -86,29 +84,23 @@ def _check(base: dict[str, Any], delta: dict[str, Any], small: int, large: int) 
         one, two = tuple(base[name].shape), tuple(change.shape)
         grown = one[:1] == (small,) and two[:1] == (large,) and large > small and one[1:] == two[1:] and len(one) == 2
         if one != two and not grown:
-            raise StudentError(
-                f"{name} is {list(one)} in the base and {list(two)} in the delta: only a vocabulary may grow, "
-                f"from {small} to {large} by the two configurations"
-            )
+            rule = f"only a vocabulary may grow, from {small} to {large} by the two configurations"
+            raise StudentError(f"{name} is {list(one)} in the base and {list(two)} in the delta: {rule}")
         for kind in (base[name].dtype, change.dtype):
             if not kind.is_floating_point or kind.itemsize < 2:
                 raise StudentError(f"{name} holds {kind}: weights must be 16 or 32 bits, not quantised")
 
 
-def _vocabulary(folder: Path) -> int:
-    try:
-        return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise StudentError(
-            f"{folder / 'config.json'} tells no vocab_size: give a model in transformers' format"
-        ) from None
+def _told(path: Path, key: str, kind: type, problem: str) -> Any:
+    """What a JSON file says under a key; StudentError with the problem where it says nothing of that kind."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        if isinstance(value := json.loads(path.read_text(encoding="utf-8"))[key], kind):
+            return value
+    raise StudentError(f"{path} {problem}")
 
 
 def _folder(model: str | Path) -> Path:
     """The folder of a model; from the hub, with safetensors where it has them and `.bin` files where it has not."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     name, path = resolve(model)
     if isinstance(path, Path):
         return path
@@ -118,10 +110,9 @@ def _folder(model: str | Path) -> Path:
             if any(folder.glob(weights)):
                 break
         return folder
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise StudentError(
-            f"cannot fetch {name} ({first_line(error)}): give a folder, or a hub id and a network"
-        ) from None
+    except OSError as error:  # the hub's own errors are such
+        remedy = "give a folder, or a hub id and a network"
+        raise StudentError(f"cannot fetch {name} ({first_line(error)}): {remedy}") from None
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -132,10 +123,8 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for file in files:
         try:
-            if file.suffix == ".bin":  # before PyTorch 1.6 it was no zip archive, and cannot be mapped
-                read = torch.load(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-            else:
-                read = load_file(file)
+            # Before PyTorch 1.6 a .bin was no zip archive, and cannot be mapped.
+            read = load_state_dict_from_file(file, "cpu", weights_only=True, mmap=zipfile.is_zipfile(file), safe=False)
             if not isinstance(read, dict) or not all(isinstance(part, torch.Tensor) for part in read.values()):
                 raise TypeError("it does not hold tensors by name")
             found |= {str(name): tensor for name, tensor in read.items()}
@@ -143,10 +132,8 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
             remedy = "fetch it again, or have its owner's program write safetensors"
             raise StudentError(f"{file} cannot be read as weights ({first_line(error)}): {remedy}") from None
     index = folder / f"{files[0].name.split('-')[0].split('.')[0]}{files[0].suffix}.index.json"
-    try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].keys() if index.is_file() else set()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StudentError(f"{index} lists no tensors: fetch the model again") from None
-    if lost := listed - found.keys():
+    unlisted = "lists no tensors: fetch the model again"
+    listed = _told(index, "weight_map", dict, unlisted) if index.is_file() else {}
+    if lost := listed.keys() - found.keys():
         raise StudentError(f"{folder} lacks {min(lost)}, which {index.name} lists: fetch the model again")
     return {name: tensor for name, tensor in found.items() if not name.endswith(COMPUTED)}

@@ -26,6 +26,7 @@ def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
 
     Entered with gradients off (to respond), the adapter is taken as it stands at that moment.
     """
+    from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
     from peft.tuners.lora import LoraLayer
 
@@ -33,7 +34,7 @@ def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
     if next(model.parameters()).device.type != "cpu" or sum(m.weight.quant_state.shape.numel() for m in packed) > LIMIT:
         yield
         return
-    weights = {layer: _decode(layer, dtype) for layer in packed}
+    weights = {m: dequantize_4bit(m.weight.data, m.weight.quant_state).to(dtype) for m in packed}
     adapted = [m for m in model.modules() if isinstance(m, LoraLayer) and _simple(m)]
     head = model.get_output_embeddings()
     weights.setdefault(head, head.weight)
@@ -51,12 +52,6 @@ def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
 def _on_rows(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """x [..., in] as one matrix of rows: for a strided [batch, 1, in] PyTorch copies the head's weight per row."""
     return F.linear(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
-
-
-def _decode(layer: Any, dtype: torch.dtype) -> torch.Tensor:
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
 
 
 def _simple(layer: Any) -> bool:

@@ -126,8 +126,6 @@ def _write_merged(student: Student, out: Path, dtype: str) -> None:
         remedy = "export as bfloat16, which has float32's range" if dtype == "float16" else "train it again"
         raise StudentError(f"{len(broken)} merged tensors are not finite ({broken[0]}): nothing was written; {remedy}")
     merged.save_pretrained(out)
-    for file in out.glob("*.safetensors"):
-        shutil.copymode(out / "config.json", file)  # safetensors' own mode is 0600
     tokenizer = AutoTokenizer.from_pretrained(student.path, trust_remote_code=False)  # as it came, without our padding
     if student.template == "plain":
         begins = prompt_ids(tokenizer, "x", template="plain")[0] == tokenizer.bos_token_id
@@ -152,10 +150,9 @@ def find_converter(gguf: str | Path | None = None) -> Path | None:
 
     Raises StudentError where a place was named and it is not there.
     """
-    named = gguf or os.environ.get("LLAMA_CPP")
+    named = gguf or os.environ.get("LLAMA_CPP") or shutil.which(CONVERTER)
     if not named:
-        found = shutil.which(CONVERTER)
-        return Path(found) if found else None
+        return None
     place = Path(named).expanduser()
     script = place / CONVERTER if place.is_dir() else place
     if not script.is_file():

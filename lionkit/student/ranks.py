@@ -1,7 +1,9 @@
-"""Several processes that train together: how many there are, which one leads, and what they tell each other.
+"""Training with several processes: the first one leads, the others only train along.
 
-`launch.lead` starts them. Without it there is one process, which leads. A model that has to be split over several
-cards is not covered (docs/fsdp.md).
+Under `accelerate launch` or torchrun every process enters `lead()`, but only the first goes through its block, so
+that one process asks the teacher, prints and writes. Its calls of `train` reach the others, and all of them train
+(DDP: gloo on CPUs, NCCL on GPUs). Without `lead` there is one process, which leads. Machines that do not share the
+folder of runs are not covered, nor is a model that has to be split over several cards (docs/fsdp.md).
 """
 
 import os
@@ -16,6 +18,7 @@ from torch import distributed
 
 from lionkit.config import several_processes
 from lionkit.errors import StudentError
+from lionkit.student.model import is_out_of_memory, load
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +27,28 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "remote process
 _group: Any = None  # over gloo, also where NCCL moves the gradients: waiting in it is free, however long it takes
 
 
-def join() -> None:
+@contextmanager
+def lead() -> Iterator[None]:
+    """The block is run by the first process alone; the others train along as long as it lasts, and then exit.
+
+    Raises StudentError under an FSDP or DeepSpeed configuration, and in the first process when another one ends.
+    """
+    _refuse_splitting()
+    if not several_processes():
+        yield
+        return
+    _join()
+    if leading := leads():
+        yield
+        from_leader()  # not after an error: the launcher ends the others, which may be in the middle of a step
+    else:
+        _train_along()
+    distributed.destroy_process_group()
+    if not leading:
+        raise SystemExit
+
+
+def _join() -> None:
     """Meet the other processes that the launcher started."""
     global _group
     if torch.cuda.is_available():
@@ -67,7 +91,25 @@ def together() -> Iterator[None]:
         raise StudentError("another process of this training has ended: its own message says why") from None
 
 
-def refuse_splitting() -> None:
+def _train_along() -> None:
+    """Take part in every training of the leader, until it is done."""
+    from peft import get_peft_model
+
+    try:
+        while job := from_leader():
+            train, how, adapter, pairs, options = job
+            student = load(**how)
+            if adapter is not None:  # its weights come from the leader when the training begins, as DDP does it
+                student.model = get_peft_model(student.model, adapter)
+            train(student, pairs, **options)
+            del student
+    except StudentError as error:
+        if is_out_of_memory(error):
+            raise
+        raise SystemExit(1) from None  # any other error is met by the leader too, which says it
+
+
+def _refuse_splitting() -> None:
     """Raise StudentError under an FSDP or DeepSpeed configuration, with however many processes."""
     for name in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
@@ -79,7 +121,7 @@ def shared(train: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(train)
     def run(*args: P.args, **options: P.kwargs) -> R:
-        refuse_splitting()
+        _refuse_splitting()
         if not _group and several_processes():
             raise StudentError("several processes were started: put the work into `with student.lead():`")
         if _group and leads():
@@ -88,7 +130,7 @@ def shared(train: Callable[P, R]) -> Callable[P, R]:
             how |= {"model": student.path, "device": "cpu" if student.device.type == "cpu" else "auto"}
             how["dtype"] = str(student.dtype).removeprefix("torch.")
             adapter = student.model.peft_config["default"] if student.adapted else None
-            from_leader((how, adapter, pairs, options | {"progress": False, "watch": None}))
+            from_leader((run, how, adapter, pairs, options | {"progress": False, "watch": None}))
         return train(*args, **options)
 
     return run

@@ -98,9 +98,8 @@ def train(
     that the processes cannot share, a loss that is not finite, out of memory, disk full.
     """
     rows, audit = _audited(student, pairs, max_length, "nothing was trained")
-    held: list[Encoded] = []
-    if validation:
-        held, _ = _audited(student, validation, max_length, "nothing was trained, the validation rows cannot be used")
+    refusal = "nothing was trained, the validation rows cannot be used"
+    held = _audited(student, validation, max_length, refusal)[0] if validation else []
     if patience is not None and not (validation and patience > 0):
         message = f"patience = {patience}: epochs, at least 1, and with validation rows to look at"
         raise StudentError(message, setting="student.patience")
@@ -116,10 +115,8 @@ def train(
     reset_peak(student.device)
     own_rows = batch_size // ranks.processes()
     device_rows = min(device_rows or own_rows, own_rows)
-    remedies: dict[str, Any] = {"student.gradient_checkpointing": gradient_checkpointing}
-    if device_rows > 1:
-        remedies = {"student.device_rows": f"{device_rows}; what is learned stays the same"} | remedies
-    remedies["student.max_length"] = max_length
+    fewer = {"student.device_rows": f"{device_rows}; what is learned stays the same"} if device_rows > 1 else {}
+    remedies = {**fewer, "student.gradient_checkpointing": gradient_checkpointing, "student.max_length": max_length}
     made_from = fingerprint(student, [rows, held, learning_rate, epochs, batch_size, seed, patience])
     with resumable(out / "checkpoints", made_from) as last, explained("training", remedies):
         settings = {"learning_rate": learning_rate, "num_train_epochs": epochs, "seed": seed}
@@ -162,8 +159,6 @@ def _wrap(student: Student, *, rank: int, alpha: int, dropout: float, seed: int)
     config = student.model.peft_config["default"]
     config.base_model_name_or_path = student.base
     config.target_modules = sorted(config.target_modules)  # a set: its order would differ between processes
-    for name, parameter in student.model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
 
 
 def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bool, settings: dict[str, Any]) -> Any:

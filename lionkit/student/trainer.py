@@ -4,7 +4,6 @@ The loss is taken at labelled positions only: SmolLM2's 49k vocabulary would cos
 rows goes through the device in pieces, which add up to the gradient of the whole.
 """
 
-import ctypes
 import logging
 import math
 import re
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback
@@ -23,7 +23,7 @@ from transformers import Trainer, TrainerCallback
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
 from lionkit.student import ranks
-from lionkit.student.batches import BLANK, ByLength, collate, fill, pieces
+from lionkit.student.batches import BLANK, ByLength, collate, pieces
 from lionkit.student.encode import IGNORED, Encoded
 from lionkit.student.model import Student
 
@@ -44,8 +44,8 @@ class StudentTrainer(Trainer):
     def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], most: Most) -> None:
         self.step_rows, self.most = args.per_device_train_batch_size * ranks.processes(), most
         held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
-        if ranks.processes() > 1:
-            rows, held = fill(rows, self.step_rows), fill(held, self.step_rows)
+        if ranks.processes() > 1:  # as many blank rows as make whole steps, for each process equally many
+            rows, held = (some + [BLANK] * (-len(some) % self.step_rows) for some in (rows, held))
         super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole step
         self.loss_is_scaled_for_ga = True
@@ -57,13 +57,10 @@ class StudentTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward, piece by piece; only the last one has the processes exchange gradients."""
-        *first, last = self._pieces(inputs)
+        *first, last = pieces(inputs, *self.most)
         with self.accelerator.no_sync(model):
             losses = [super(StudentTrainer, self).training_step(model, p, num_items_in_batch) for p in first]
         return sum(losses, super().training_step(model, last, num_items_in_batch))
-
-    def _pieces(self, inputs: Any) -> list[dict[str, torch.Tensor]]:
-        return pieces(inputs, *self.most)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -90,7 +87,7 @@ class StudentTrainer(Trainer):
         """Validation loss per response token, each token counted once."""
         self.model.eval()
         with torch.no_grad():
-            parts = (part for batch in self.get_eval_dataloader() for part in self._pieces(batch))
+            parts = (part for batch in self.get_eval_dataloader() for part in pieces(batch, *self.most))
             losses = [self._token_losses(self.model, self._prepare_inputs(part)) for part in parts]
         own = torch.cat(losses)
         total, count = self.accelerator.reduce(torch.stack([own.sum(), own.new_tensor(len(own))])).tolist()
@@ -149,7 +146,7 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError, AttributeError):  # Linux with glibc; elsewhere the peak is the one since the process began
-        ctypes.CDLL(None).malloc_trim(0)  # loading leaves up to 350 MB of freed blocks
+        psutil.heap_trim()  # loading leaves up to 350 MB of freed blocks
         Path("/proc/self/clear_refs").write_text("5")
 
 
