@@ -104,7 +104,7 @@ def arms(
 
     numbers = [int(word) for word in given if word.isdecimal()]
     changes = parse([word for word in given if not word.isdecimal()])
-    trial.run_arms(name, numbers, iterations=iterations, preset=preset, **changes)
+    trial.run_arms(name, numbers, iterations=iterations, preset=preset, changes=changes)
     table = trial.table(trial.record(name, numbers, out, f"python -m lionkit {shlex.join(sys.argv[1:])}"))
     print(table.to_string(index=False, float_format="{:.3f}".format))
     plots.arms(table, trial.RANDOM).figure.savefig(out.with_suffix(".svg"))

@@ -6,8 +6,9 @@ Scores are on the seed's held-out instructions, one after the other the same for
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from lionkit import evaluate, loop
 from lionkit.config import Config
 from lionkit.errors import ConfigError, DataError
 from lionkit.files import read_text, write_text
-from lionkit.run import Run, open_run, saved
+from lionkit.run import Run, change, open_run, saved
 from lionkit.run.provenance import surroundings
 from lionkit.run.reading import read_evaluation
 
@@ -27,21 +28,27 @@ ROWS = ["seed", "arm", "iteration", "number", "category", "student", "teacher", 
 
 def designs(config: Config, replay: float = 0.5) -> dict[str, dict[str, Any]]:
     """The settings of each arm, by its name; `replay` is the share of old rows in the arm of that name."""
-    half, rows = (config.hard_size + config.easy_size) // 2, config.hard_size + config.easy_size
-    new = round(half * (1 - replay))
+    rows = config.hard_size + config.easy_size
+    paper = {"hard_size": rows // 2, "easy_size": rows - rows // 2}
     return {
-        PAPER: {"hard_size": half, "easy_size": rows - half},
+        PAPER: paper,
         "hard only": {"hard_size": rows, "easy_size": 0},
         "easy only": {"hard_size": 0, "easy_size": rows},
-        RANDOM: {"seeds_by": "random"},
+        RANDOM: {"seeds_by": "random", **paper},
         "no new": {"seeds_by": "none"},
-        "replay": {"replay_share": replay, "hard_size": new, "easy_size": new},
-        FRONTIER: {"seeds_by": "frontier"},
+        "replay": {"replay_share": replay} | {name: round(size * (1 - replay)) for name, size in paper.items()},
+        FRONTIER: {"seeds_by": "frontier", **paper},
     }
 
 
 def run_arms(
-    name: str, seeds: Sequence[int], *, iterations: int = 2, only: Sequence[str] = (), preset: str = "", **changes: Any
+    name: str,
+    seeds: Sequence[int],
+    *,
+    iterations: int = 2,
+    only: Sequence[str] = (),
+    preset: str = "",
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Run]:
     """Run every arm (or `only` some) for every seed, from wherever they stand; a finished one costs nothing.
 
@@ -49,6 +56,10 @@ def run_arms(
     that is none.
     """
     made = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds {[*seeds]}: give one or more different ones, as in `arms --seeds 0 1 2`")
+    if taken := changes.keys() & {"seed", "iterations", "preset", "mode"}:
+        raise ConfigError(f"{sorted(taken)[0]} is no setting of all arms: it has an option of its own")
     for seed in seeds:
         first = open_run(f"{name}-{seed}", preset=preset, seed=seed, iterations=1, **changes)
         known = designs(first.config)
@@ -57,8 +68,9 @@ def run_arms(
         _advance(first, 1, last=False)
         for arm in only or known:
             own = _name(name, seed, arm)
+            told = {**changes, "iterations": iterations, **known[arm]}
             there = (first.path.parent / own / "config.toml").is_file()
-            fork = saved(own) if there else first.fork(own, "1:discrimination", iterations=iterations, **known[arm])
+            fork = change(saved(own), **told) if there else first.fork(own, "1:discrimination", **told)
             for iteration in range(2, iterations + 1):
                 loop.generate(fork, loop.open_roles(fork), iteration - 1)
                 _advance(fork, iteration, last=iteration == iterations)
@@ -100,7 +112,7 @@ def record(name: str, seeds: Sequence[int], path: Path, told: str = "") -> pd.Da
             results["seconds"] += sum(forked)
             for iteration in range(1, run.config.iterations + 1):
                 found = read_evaluation(run, iteration)
-                exact = [int(t.text.split() == s.text.split()) for t, s in zip(found.teacher, found.student)]
+                exact = [int(evaluate.exact_match([t], [s]) == 1) for t, s in zip(found.teacher, found.student)]
                 row = {"seed": seed, "arm": arm, "iteration": iteration, "exact": exact}
                 row |= {role: [getattr(v, f"{role}_score") for v in found.verdicts] for role in ("student", "teacher")}
                 results["scores"].append(row)
@@ -138,7 +150,7 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
         pairs = _beside(scores, own, base, iteration)
         ahead = pairs["student"] - pairs["student_base"]
         then = _beside(scores, own, arm, 1)
-        was, now = (then[f"teacher{end}"] - then[f"student{end}"] < tau for end in ("_base", ""))
+        was, now = ((then[f"teacher{end}"] - then[f"student{end}"]).round(6) < tau for end in ("_base", ""))
         found = difference(scores, arm, base, iteration)
         by_seed = own.groupby("seed")[["student", "teacher"]].sum()
         rows.append(

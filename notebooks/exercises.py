@@ -143,9 +143,10 @@ def check_root(function: Callable[..., Any]) -> bool:
 
 
 def check_changes(function: Callable[..., Any]) -> bool:
-    before = {"a": "hard", "b": "easy", "c": "easy", "d": "hard"}
-    after = {"d": "hard", "c": "hard", "b": "easy", "a": "easy", "new": "easy"}
-    return _check("changes", function, [((before, after), (1, 1)), ((after, after), (0, 0))], _as_tuple(function))
+    before = {"a": "hard", "b": "easy", "c": "easy", "d": "hard", "e": "hard", "gone": "easy"}
+    after = {"new": "easy", "e": "easy", "d": "hard", "c": "hard", "b": "easy", "a": "easy"}
+    cases = [((before, after), (2, 1)), ((after, after), (0, 0))]
+    return _check("changes", function, cases, _as_tuple(function))
 
 
 def check_mean_over_seeds(function: Callable[..., Any]) -> bool:

@@ -43,6 +43,8 @@ def test_all_arms_train_on_as_many_rows_and_nothing_is_made_twice(trained: list[
     assert not runs[0].done(3, "discrimination")  # no further iteration asks for it
     arms.run_arms("a", [0, 1], **ask)
     assert len(trained) == 30
+    with pytest.raises(ConfigError, match="was read by generation"):  # finished arms keep what they were made with
+        arms.run_arms("a", [0, 1], **ask, changes={"novelty": 0.5})
     scores = arms.record("a", [0, 1], tmp_path / "arms.json", "a test")
     assert len(scores) == 2 * 7 * 3 * 16
     table = arms.table(scores)
@@ -74,6 +76,11 @@ def test_stopped_in_an_arm_it_goes_on_there(trained: list[str], monkeypatch: pyt
 def test_an_unknown_arm_and_another_file_are_refused(trained: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no arm 'best': known are paper"):
         arms.run_arms("c", [0], preset="smoke", only=["best"])
+    for seeds in ([], [0, 0]):
+        with pytest.raises(ConfigError, match="one or more different ones"):
+            arms.run_arms("c", seeds)
+    with pytest.raises(ConfigError, match="seed is no setting of all arms"):
+        arms.run_arms("c", [0], changes={"seed": 3})
     for text in ("{}", "[", '{"scores": [], "categories": {}}'):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(DataError, match="not a result"):

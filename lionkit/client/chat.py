@@ -152,9 +152,12 @@ def _watch(future: Future[None], asking: Asking, bar: Progress) -> None:
         while asking.news:
             print(asking.news.popleft(), flush=True)
         cost = f"{_money(asking.paid, price)} of about {_money(asking.expected.usage, price)}"
-        rate, left = f"{arrived / (time.monotonic() - started):.1f}/s", asking.waits_until - time.time()
+        seconds, left = max(time.monotonic() - started, 1e-3), asking.waits_until - time.time()
         bar.update(
-            arrived - bar.done, rate=f"waits {span(left)}" if left > 1 else rate, cost=cost, failed=asking.failed
+            arrived - bar.done,
+            rate=f"waits {span(left)}" if left > 1 else f"{arrived / seconds:.1f}/s",
+            cost=cost,
+            failed=asking.failed,
         )
 
 

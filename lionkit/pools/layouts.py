@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 TABLE = tomllib.loads((files(__package__) / "layouts.toml").read_text(encoding="utf-8"))
@@ -58,13 +60,15 @@ def layout(names: Iterable[Any], columns: Mapping[str, str]) -> dict[str, list[A
 def turns(value: Any, role: str = "user") -> list[Turn]:
     """Who said what, in order: of a list, an object that names its speaker, or a text; where none is named, `role`."""
     if isinstance(value, str):
-        if value.lstrip()[:2] in ("[{", '["'):
+        if value.lstrip().startswith("[{"):
             with suppress(ValueError):
                 return turns(json.loads(value))
         return _spoken(value) or [(role, value.strip())]
     if isinstance(value, list):
         roles = ("user", "assistant")  # by turns, where no speaker is named
-        return [t for n, v in enumerate(value) for t in ([(roles[n % 2], v)] if isinstance(v, str) else turns(v))]
+        said = [t for n, v in enumerate(value) for t in ([(roles[n % 2], v)] if isinstance(v, str) else turns(v))]
+        spoken = [(role, [text for _, text in some if text]) for role, some in groupby(said, itemgetter(0))]
+        return [(role, "\n\n".join(texts)) for role, texts in spoken]  # one speaker, twice in a row
     if not isinstance(value, dict):
         raise ValueError("is no conversation")
     if "messages" in value:
@@ -128,7 +132,9 @@ def choose(options: Any, labels: str, answer: Any) -> tuple[str, str]:
     else:
         pairs = [(o["label"], o["text"]) if isinstance(o, dict) else (labels[n], o) for n, o in enumerate(options)]
     names, texts = [str(name) for name, _ in pairs], [str(text).strip() for _, text in pairs]
-    lines = [f"{n}. " + re.sub(rf"^\(?{re.escape(n)} ?[).:] ?", "", text) for n, text in zip(names, texts)]
+    own = [re.match(rf"\(?{re.escape(n)} ?(?:\)|[.:](?!\d)) ?", text) for n, text in zip(names, texts)]
+    texts = [text[mark.end() :] for text, mark in zip(texts, own) if mark] if all(own) else texts
+    lines = [f"{n}. {text}" for n, text in zip(names, texts)]
     key = re.sub(r"^\(?(\w)[).]$", r"\1", str(answer).strip()).lower()
     places = [[n.lower() for n in names], [str(n) for n in range(len(lines))], [text.lower() for text in texts]]
     for known in places if isinstance(answer, int) else (places[0], places[2], places[1]):

@@ -109,6 +109,11 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         last, each = bool(history) or by["dialogue"] == ["last"], by["dialogue"] == ["each"]
         try:
             asked = [("user", t) for t in row[key]] if each and isinstance(row[key], list) else turns(row[key])
+            if isinstance(row[key], str) and _first(
+                row, by["output"]
+            ):  # the answer stands apart, and is to the last one
+                last, whole = True, asked[-1][0] != "user" and asked[-1][1]
+                asked = [("user", row[key])] if whole else asked
             *texts, later = exchange([*history, *asked], last)
         except ValueError as error:
             raise ValueError(f"{key} {error}") from None
@@ -118,10 +123,10 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
     question = question or _text(key, row[key])
     if not question:
         raise ValueError(f"{key} is empty")
-    [answer] = sorted(by["output"], key=lambda name: row[name] is None)[:1] or [None]
-    options = [row[name] for name in by["group"][1:] if row[name] not in (None, "")]
+    [answer] = sorted(by["output"], key=lambda name: row[name] in (None, ""))[:1] or [None]
+    labels, right = (by["group"] or [ascii_uppercase])[0], "" if answer is None else row[answer]
+    options: Any = {label: row[name] for label, name in zip(labels, by["group"][1:]) if row[name] not in (None, "")}
     if options := options or next((row[name] for name in by["choices"]), None):
-        labels, right = (by["group"] or [ascii_uppercase])[0], "" if answer is None else row[answer]
         choices, output = choose(options, labels, right)
         given.append(_whole("a choice", choices))
     elif answer is not None and not output:
@@ -143,7 +148,9 @@ def _says(value: Any, item: Instruction) -> bool:
 
 
 def _answer(key: str, value: Any) -> str:
-    """The text of an output: of several the first, of a conversation the last answer."""
+    """The text of an output: of several the first, of a conversation the last answer; "" for null."""
+    if value is None:
+        return ""
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         value = value["text"]
     spoken = isinstance(value, list) and value and isinstance(value[0], dict)

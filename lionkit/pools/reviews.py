@@ -107,8 +107,14 @@ def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -
     """
     rows = _checked(path, _games)
     models = list(dict.fromkeys(model for games in rows for _, results, _ in games for model in results))
-    pair = [teacher, student] if teacher and student else models
-    if len(pair) != 2 or not {*pair} <= {*models}:
+    others = [model for model in models if model not in (teacher, student)]
+    pair = [teacher or (others[0] if others else ""), student or (others[-1] if others else "")]
+    if (
+        (not (teacher and student) and len(models) != 2)
+        or pair[0] == pair[1]
+        or len(pair) != 2
+        or not {*pair} <= {*models}
+    ):
         some = ", ".join(models[:8]) + ", ..." * (len(models) > 8)
         raise DataError(path, None, f"read_judgements(path, teacher=..., student=...) takes two of its models: {some}")
     grades: dict[str, dict[str, float | None]] = {}
@@ -140,7 +146,7 @@ def _judgement(row: dict[str, Any]) -> Judgement:
     numbers = isinstance(score, list) and len(score) == 2 and all(type(s) in (int, float) for s in score)
     if score is not None and not numbers:
         raise ValueError(f"score is {score!r:.40}, expected two numbers")
-    known = Scores(*map(float, score)) if score and all(0 <= s < math.inf for s in score) else None
+    known = Scores(*map(_number, score)) if score and all(0 <= s < math.inf for s in score) else None
     read = parse_scores(text.lstrip().split("\n")[0])
     read = parse_scores(text) if isinstance(read, Unscored) else read
     counted = known or read
@@ -187,7 +193,7 @@ def _games(row: dict[str, Any]) -> list[Game]:
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"the result is {value!r:.40}, expected a number") from None
 
 

@@ -195,7 +195,13 @@ def test_interrupt_keeps_what_arrived_and_says_how_many(client: Any) -> None:
     app = create_app(backwards, latency=0.15)
     made = client(app, concurrency=8)
     made.map(asks(1))
-    threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def interrupt() -> None:
+        while app.state.accounts.answered < 20:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt, match=r"interrupted; \d+ of 399 replies are stored .*run again"):
         made.map(asks(400))
     answered = app.state.accounts.answered
@@ -210,12 +216,12 @@ def test_calls_that_an_interrupt_cuts_off_are_charged_at_their_most(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lionkit.client.chat.DRAIN", 0.05)
-    made = client(create_app(backwards, latency=5.0), concurrency=4)
-    threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGINT)).start()
+    made = client(create_app(backwards, latency=9.0), concurrency=4)
+    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt, match="0 of 40 replies are stored"):
         made.map(asks(40))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5
     assert made.spent() == sum((bound(request) for request in asks(4)), Usage())  # nobody knows: perhaps billed
     assert [bill.actual.usage for bill in made.bills()] == [made.spent()]
 

@@ -44,7 +44,7 @@ STALE: dict[str, set[str]] = {
     **{
         name: {"generation"}
         for name in "generator_model generator_temperature generator_max_tokens generator_draw tau novelty "
-        "hard_size easy_size".split()
+        "hard_size easy_size seeds_by replay_share".split()
     },
 }
 """Method settings, and the stages that a change of each makes stale. Every other setting is one of execution."""
@@ -61,6 +61,8 @@ OTHER: dict[str, Any] = {
     "student_url": "http://127.0.0.1:9/v1",
     "structured": "on",
     "novelty": 0.5,
+    "seeds_by": "random",
+    "replay_share": 0.5,
     "missing_share": 0.5,
     "useless_share": 0.5,
 }
