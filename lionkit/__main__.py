@@ -107,7 +107,8 @@ def arms(
     trial.run_arms(name, numbers, iterations=iterations, preset=preset, changes=changes)
     table = trial.table(trial.record(name, numbers, out, f"python -m lionkit {shlex.join(sys.argv[1:])}"))
     print(table.to_string(index=False, float_format="{:.3f}".format))
-    plots.arms(table, trial.RANDOM).figure.savefig(out.with_suffix(".svg"))
+    figure: Any = plots.arms(table, trial.RANDOM).figure
+    figure.savefig(out.with_suffix(".svg"))
     print(f"\nScores: {out}. Figure: {out.with_suffix('.svg')}.")
 
 

@@ -18,7 +18,7 @@ from lionkit import evaluate, loop
 from lionkit.config import Config
 from lionkit.errors import ConfigError, DataError
 from lionkit.files import read_text, write_text
-from lionkit.run import Run, change, open_run, saved
+from lionkit.run import Run, change, fork, open_run, saved
 from lionkit.run.provenance import surroundings
 from lionkit.run.reading import read_evaluation
 
@@ -70,11 +70,11 @@ def run_arms(
             own = _name(name, seed, arm)
             told = {**changes, "iterations": iterations, **known[arm]}
             there = (first.path.parent / own / "config.toml").is_file()
-            fork = change(saved(own), **told) if there else first.fork(own, "1:discrimination", **told)
+            run = change(saved(own), **told) if there else fork(first, own, "1:discrimination", **told)
             for iteration in range(2, iterations + 1):
-                loop.generate(fork, loop.open_roles(fork), iteration - 1)
-                _advance(fork, iteration, last=iteration == iterations)
-            made.append(fork)
+                loop.generate(run, loop.open_roles(run), iteration - 1)
+                _advance(run, iteration, last=iteration == iterations)
+            made.append(run)
     return made
 
 

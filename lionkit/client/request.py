@@ -42,5 +42,5 @@ def body_of(request: ChatRequest, model: str, without: Collection[str]) -> dict[
 def parts_of(body: Mapping[str, Any]) -> set[str]:
     """The parts of a request that it may have to do without."""
     found = {name for name in PARTS if name in body} | ({"unstreamed"} if not body.get("stream") else set())
-    first = next(iter(body.get("messages", ())), {})
+    first: Mapping[str, Any] = next(iter(body.get("messages", ())), {})
     return found | ({"system"} if first.get("role") == "system" else set())

@@ -129,7 +129,7 @@ def flow(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     index, counts."""
     ax, bottom = axes(ax), 0 * table.iloc[:, 0].to_numpy(int)
     for name, (side, hatch) in FLOW.items():
-        how = {"color": COLOURS[side], "hatch": hatch, "edgecolor": "white", "label": name}
+        how: Any = {"color": COLOURS[side], "hatch": hatch, "edgecolor": "white", "label": name}
         ax.bar(table.index.astype(str), table[name], bottom=bottom, **how)
         bottom = bottom + table[name].to_numpy(int)
     ax.set_ylim(0, 1.35 * bottom.max(initial=1))  # room for the legend

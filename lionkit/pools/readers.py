@@ -109,11 +109,9 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         last, each = bool(history) or by["dialogue"] == ["last"], by["dialogue"] == ["each"]
         try:
             asked = [("user", t) for t in row[key]] if each and isinstance(row[key], list) else turns(row[key])
-            if isinstance(row[key], str) and _first(
-                row, by["output"]
-            ):  # the answer stands apart, and is to the last one
-                last, whole = True, asked[-1][0] != "user" and asked[-1][1]
-                asked = [("user", row[key])] if whole else asked
+            if isinstance(row[key], str) and _first(row, by["output"]):  # an answer apart is to the last question
+                last, ended = True, asked[-1][0] == "user" or not asked[-1][1]
+                asked = asked if ended else [("user", row[key])]
             *texts, later = exchange([*history, *asked], last)
         except ValueError as error:
             raise ValueError(f"{key} {error}") from None
@@ -131,8 +129,8 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         given.append(_whole("a choice", choices))
     elif answer is not None and not output:
         output = _answer(answer, row[answer])
-    asked = "\n\n".join(filter(None, [system, question]))
-    item = Instruction(asked, "\n\n".join(given), output, _first(row, by["id"]), category=_first(row, by["category"]))
+    task = "\n\n".join(filter(None, [system, question]))
+    item = Instruction(task, "\n\n".join(given), output, _first(row, by["id"]), category=_first(row, by["category"]))
     unread.update(name for name in by["unread"] if _says(row[name], item))
     return item
 

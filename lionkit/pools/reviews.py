@@ -107,14 +107,9 @@ def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -
     """
     rows = _checked(path, _games)
     models = list(dict.fromkeys(model for games in rows for _, results, _ in games for model in results))
-    others = [model for model in models if model not in (teacher, student)]
-    pair = [teacher or (others[0] if others else ""), student or (others[-1] if others else "")]
-    if (
-        (not (teacher and student) and len(models) != 2)
-        or pair[0] == pair[1]
-        or len(pair) != 2
-        or not {*pair} <= {*models}
-    ):
+    others = [model for model in models if model not in (teacher, student)] or [""]
+    first, second = pair = (teacher or others[0], student or others[-1])
+    if (not (teacher and student) and len(models) != 2) or first == second or not {*pair} <= {*models}:
         some = ", ".join(models[:8]) + ", ..." * (len(models) > 8)
         raise DataError(path, None, f"read_judgements(path, teacher=..., student=...) takes two of its models: {some}")
     grades: dict[str, dict[str, float | None]] = {}
@@ -125,13 +120,14 @@ def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -
             if len(results) == 1:  # a grade: with that of the other model it makes a pair
                 results = grades[name] = grades.get(name, {}) | results
             if results.keys() >= {*pair}:
-                scores = [results[model] for model in pair]
+                one, two = results[first], results[second]
                 unscored = Judgement(None, None, reply, "no result is recorded")
-                judged.insert([*results][0] != pair[0], unscored if None in scores else Judgement(*scores, reply))
+                missing = one is None or two is None
+                judged.insert([*results][0] != first, unscored if missing else Judgement(one, two, reply))
         while judged and name in found:
             name += "+"
         found |= {name: judged} if judged else {}
-    return [Verdict(name, *judged) for name, judged in found.items()]
+    return [Verdict(name, *judged[:2]) for name, judged in found.items()]  # type: ignore[arg-type]
 
 
 def _response(name: str, text: str) -> Response:
@@ -186,8 +182,9 @@ def _games(row: dict[str, Any]) -> list[Game]:
         return [(name, {str(row["model"]): grade if 0 <= grade < math.inf else None}, reply)]
     one, two = (_key(row, f"model_{mark}") for mark in ("12" if "model_1" in row else "ab"))
     winners = [row[k] for k in ("g1_winner", "g2_winner", "winner") if k in row] or said or [""]
-    shares = [(s, None if s is None else 1 - s) for s in (_FIRST.get(str(winner).lower()) for winner in winners)]
-    return [(name, dict([(one, s), (two, rest)][:: -1 if n else 1]), reply) for n, (s, rest) in enumerate(shares)]
+    won = [_FIRST.get(str(winner).lower()) for winner in winners]
+    pairs = [[(one, share), (two, None if share is None else 1 - share)] for share in won]
+    return [(name, dict(pair[:: -1 if n else 1]), reply) for n, pair in enumerate(pairs)]
 
 
 def _number(value: Any) -> float:
