@@ -46,7 +46,10 @@ def block() -> str:
 def main() -> None:
     """Write README.md anew between its markers, and docs/arms.svg."""
     readme = ROOT / "README.md"
-    readme.write_text(BLOCK.sub(lambda found: found[1] + block() + found[2], readme.read_text()))
+    written, times = BLOCK.subn(lambda found: found[1] + block() + found[2], readme.read_text())
+    if times != 1:
+        sys.exit("README.md has no place for the arms' table: <!-- arms --> ... <!-- /arms -->")
+    readme.write_text(written)
     mpl.rcParams["svg.hashsalt"] = "lionkit"  # the same file every time
     figure = plots.arms(arms.table(arms.read(RESULT)), arms.RANDOM).figure
     figure.savefig(ROOT / "docs/arms.svg", metadata={"Date": None})
