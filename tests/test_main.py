@@ -143,6 +143,7 @@ def test_training_takes_the_last_pools_that_are_there(monkeypatch: pytest.Monkey
     monkeypatch.setattr(loop, "imitate", lambda run, roles, iteration: trained.append(iteration) or tmp_path)
     CliRunner().invoke(app, ["train", "--run", "r"])
     folder = run.folder(1, "generation")
+    folder.mkdir(parents=True)
     (folder / "done.json").write_text('{"inputs": {}, "files": {}, "result": {}}')
     CliRunner().invoke(app, ["train", "--run", "r"])
     assert trained == [1, 2]
