@@ -147,7 +147,8 @@ class StudentConfig:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout, in [0, 1)."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-4
-    """Peak rate; the paper's 2e-5 is for full fine-tuning."""
+    later_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Peak rate of the first iteration (the paper's 2e-5 is for full fine-tuning) and of later ones; None: the same."""
     epochs: Count = 3
     """Passes over the train pool in each iteration (section 4.2: 3)."""
     step_rows: Count = 8
@@ -163,9 +164,8 @@ class StudentConfig:
     patience: Count | None = None
     """Epochs without a lower validation loss that end the training; None trains them all."""
     max_new_tokens: Count = 512
-    """Longest response, in tokens."""
     temperature: NotBelow0 = 0.0
-    """Sampling temperature of responses; 0 is greedy."""
+    """Longest response, in tokens, and sampling temperature; 0 is greedy."""
     response_batch: Count = 16
     """Rows answered at once."""
 

@@ -57,6 +57,8 @@ class Roles:
         student = self.load(settings, before, fresh=True)
         options = {name: getattr(settings.student, name) for name in TRAINING}
         options |= {"batch_size": settings.student.step_rows, "seed": settings.seed + stage.place.iteration}
+        if stage.place.iteration > 1 and settings.student.later_rate:
+            options["learning_rate"] = settings.student.later_rate
         report = self.student.train(student, pairs, out=out, validation=validation, watch=watch, **options)
         self._loaded = (out, student)
         return report, planned

@@ -273,3 +273,15 @@ def test_no_pool_is_read_or_digested_twice_in_a_stage(run: Run, monkeypatch: pyt
         read.clear(), digested.clear()
         stage()  # it is finished now
         assert digested == []
+
+
+def test_later_iterations_may_have_a_rate_of_their_own() -> None:
+    for later, wanted in ((None, [1e-3, 1e-3]), (5e-4, [1e-3, 5e-4])):
+        run, rates = open_run(f"r{later}", preset="smoke", student={"later_rate": later}), []
+        players = rote.roles(run)
+        learn = players.student.train
+        players.student.train = lambda *args, rates=rates, learn=learn, **options: (
+            rates.append(options["learning_rate"]) or learn(*args, **options)
+        )
+        loop.run_all(run, players)
+        assert rates == wanted

@@ -27,7 +27,7 @@ _STUDENT = ("seed", "student.model", "student.quantize", "student.template")
 _TRAINING = tuple(
     f"student.{name}"
     for name in (
-        *("rank", "alpha", "dropout", "learning_rate", "epochs", "step_rows", "max_length"),
+        *("rank", "alpha", "dropout", "learning_rate", "later_rate", "epochs", "step_rows", "max_length"),
         *("validation_share", "patience"),
     )
 )

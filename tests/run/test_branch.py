@@ -29,7 +29,8 @@ STALE: dict[str, set[str]] = {
     "student.template": TEACHER,
     **{
         f"student.{name}": {"imitation"}
-        for name in "rank alpha dropout learning_rate epochs step_rows max_length validation_share patience".split()
+        for name in "rank alpha dropout learning_rate later_rate epochs step_rows max_length "
+        "validation_share patience".split()
     },
     "student.max_new_tokens": ANSWERS,
     "student.temperature": ANSWERS,
@@ -57,6 +58,7 @@ OTHER: dict[str, Any] = {
     "student.template": "plain",
     "student.dropout": 0.1,
     "student.learning_rate": 0.5,
+    "student.later_rate": 0.5,
     "student.validation_share": 0.1,
     "student_url": "http://127.0.0.1:9/v1",
     "structured": "on",
