@@ -92,7 +92,8 @@ def test_every_role_through_every_habit(
         with pytest.raises(StageStopped) as stopped:
             role(client)
         said = str(stopped.value)
-        assert len(app.state.asked) <= config.max_attempts
+        orders = 2 if role is as_referee else 1
+        assert len(app.state.asked) <= config.max_attempts * orders
     else:
         found = role(client)
         assert found.status == {"answers": "ok"}.get(habit["then"], habit["then"])
