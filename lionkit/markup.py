@@ -14,7 +14,7 @@ _TOKEN = f"(?!{_ANY['open']}|{_ANY['close']}){_ANY['token']}"
 _MARK = re.compile(f"(?P<open>{_ANY['open']})|(?P<close>{_ANY['close']})|{_ANY['until']}", re.IGNORECASE)
 _BEFORE, _NEXT, _AFTER, _WHOLE = (
     re.compile(pattern.replace("TOKEN", _TOKEN), re.IGNORECASE)
-    for pattern in (rf"\s*{_ANY['before']}", _ANY["next"], r"\s*TOKEN\s*\Z", rf"\s*{_ANY['whole']}\s*")
+    for pattern in (rf"\s*{_ANY['before']}", _ANY["next"], r"TOKEN\Z", rf"\s*{_ANY['whole']}\s*")
 )
 _PAUSE = re.compile(r"(?:\A|\n|[.!?…。！？)])[^\S\n]*\Z")  # a line's or a sentence's end
 TOKEN = re.compile(_ANY["token"], re.IGNORECASE)
@@ -68,6 +68,7 @@ def _ended(text: str) -> str:
     """The text up to the control tokens that end its turn, and without the turns that a model made up after it."""
     if (after := _NEXT.search(text)) and not TOKEN.search(text[: after.start()]):
         text = text[: after.start()].rstrip()
-    while (last := _AFTER.search(text)) and not (last[0].strip() == "</s>" and "<s>" in text):
-        text = text[: last.start()]
+    bare = text.rstrip()
+    while (last := _AFTER.search(bare, max(len(bare) - 99, 0))) and not (last[0] == "</s>" and "<s>" in bare):
+        text = bare = bare[: last.start()].rstrip()
     return text
