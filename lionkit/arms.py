@@ -65,15 +65,16 @@ def run_arms(
         known = designs(first.config)
         if wrong := set(only) - known.keys():
             raise ConfigError(f"there is no arm {sorted(wrong)[0]!r}: known are {', '.join(known)}")
-        _advance(first, 1, last=False)
+        _advance(first, loop.open_roles(first), 1, last=False)
         for arm in only or known:
             own = _name(name, seed, arm)
             told = {**changes, "iterations": iterations, **known[arm]}
             there = (first.path.parent / own / "config.toml").is_file()
             run = change(saved(own), **told) if there else fork(first, own, "1:discrimination", **told)
+            roles = loop.open_roles(run)
             for iteration in range(2, iterations + 1):
-                loop.generate(run, loop.open_roles(run), iteration - 1)
-                _advance(run, iteration, last=iteration == iterations)
+                loop.generate(run, roles, iteration - 1)
+                _advance(run, roles, iteration, last=iteration == iterations)
             made.append(run)
     return made
 
@@ -82,9 +83,8 @@ def _name(name: str, seed: int, arm: str) -> str:
     return f"{name}-{seed}-{arm.replace(' ', '-')}"
 
 
-def _advance(run: Run, iteration: int, last: bool) -> None:
+def _advance(run: Run, roles: loop.Roles, iteration: int, last: bool) -> None:
     """An iteration up to its held-out score, and up to the discrimination that a further one needs."""
-    roles = loop.open_roles(run)
     loop.imitate(run, roles, iteration)
     for stage, make in (("evaluation", loop.score), ("discrimination", loop.discriminate))[: 1 if last else 2]:
         make(run, roles, iteration)
@@ -151,7 +151,7 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
         ahead = pairs["student"] - pairs["student_base"]
         then = _beside(scores, own, arm, 1)
         was, now = ((then[f"teacher{end}"] - then[f"student{end}"]).round(6) < tau for end in ("_base", ""))
-        found = difference(scores, arm, base, iteration)
+        found = _difference(pairs)
         by_seed = own.groupby("seed")[["student", "teacher"]].sum()
         rows.append(
             {
@@ -170,7 +170,10 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
 def difference(scores: pd.DataFrame, arm: str, base: str, iteration: int) -> evaluate.PairedDifference:
     """The arm's relative score less the base's after an iteration, over all seeds (`evaluate.over_seeds`)."""
     own = scores[(scores["arm"] == arm) & (scores["iteration"] == iteration)]
-    pairs = _beside(scores, own, base, iteration)
+    return _difference(_beside(scores, own, base, iteration))
+
+
+def _difference(pairs: pd.DataFrame) -> evaluate.PairedDifference:
     columns = ["student", "teacher", "student_base", "teacher_base"]
     return evaluate.over_seeds([np.array(group[columns], float) for _, group in pairs.groupby("seed")])
 

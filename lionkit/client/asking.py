@@ -165,9 +165,7 @@ class Asking:
         """Send a refused call again without the part that is named or, where none is, without one after the other of
         those that the model has never answered, at last without them all. False, its row failed, where none is left."""
         call.refusal = outcome.error
-        limited = (
-            outcome.text == "max_completion_tokens" and self.endpoint.budgets
-        )  # without it, a reply costs anything
+        limited = outcome.text == "max_completion_tokens" and self.endpoint.budgets  # a reply might cost anything
         if outcome.text and outcome.text not in call.without and not limited:
             call.without.add(outcome.text)
             return True

@@ -9,6 +9,7 @@ from io import BytesIO
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -127,12 +128,7 @@ FLOW = {"easy as before": ("easy", ""), "learned": ("easy", "//"), "lost": ("har
 def flow(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """What became of the same instructions since the iteration before, stacked; columns as in `FLOW`, iteration as
     index, counts."""
-    ax, bottom = axes(ax), 0 * table.iloc[:, 0].to_numpy(int)
-    for name, (side, hatch) in FLOW.items():
-        how: Any = {"color": COLOURS[side], "hatch": hatch, "edgecolor": "white", "label": name}
-        ax.bar(table.index.astype(str), table[name], bottom=bottom, **how)
-        bottom = bottom + table[name].to_numpy(int)
-    ax.set_ylim(0, 1.35 * bottom.max(initial=1))  # room for the legend
+    ax = _stacked(axes(ax), table.index.astype(str), table, FLOW)
     return finish(ax, "The same instructions, from one iteration to the next", "after iteration", "instructions")
 
 
@@ -158,10 +154,17 @@ def _by_iteration(ax: Axes, table: pd.DataFrame, ylabel: str, title: str) -> Axe
 
 def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The cache pool by iteration, stacked; columns iteration, hard, easy, undecided (counts)."""
-    ax = axes(ax)
-    places, bottom = table["iteration"].astype(int).astype(str), 0 * table["hard"].to_numpy(int)
-    for side, hatch in (("hard", "//"), ("easy", ""), ("undecided", "..")):
-        ax.bar(places, table[side], bottom=bottom, color=COLOURS[side], edgecolor="white", hatch=hatch, label=side)
-        bottom = bottom + table[side].to_numpy(int)
-    ax.set_ylim(0, 1.35 * bottom.max(initial=1))  # room for the legend
+    hatches = {"hard": "//", "easy": "", "undecided": ".."}
+    parts = {side: (side, hatch) for side, hatch in hatches.items()}
+    ax = _stacked(axes(ax), table["iteration"].astype(int).astype(str), table, parts)
     return finish(ax, "Cache pool", "iteration (0 = before training)", "instructions")
+
+
+def _stacked(ax: Axes, places: Any, table: pd.DataFrame, parts: dict[str, tuple[str, str]]) -> Axes:
+    """Bars of counts, one at each place: a part a column, as (side of its colour, hatch), with room for a legend."""
+    bottom = np.zeros(len(table), int)
+    for name, (side, hatch) in parts.items():
+        ax.bar(places, table[name], bottom=bottom, color=COLOURS[side], edgecolor="white", hatch=hatch, label=name)
+        bottom = bottom + table[name].to_numpy(int)
+    ax.set_ylim(0, 1.35 * bottom.max(initial=1))
+    return ax

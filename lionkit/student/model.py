@@ -82,7 +82,7 @@ def load(
     place = choose_device(device)
     compute = choose_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     base, path = resolve(model)
-    _, tokenizer, chosen = read(model, template)
+    _, tokenizer, chosen = read(base, path, template)
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )

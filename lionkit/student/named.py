@@ -45,12 +45,11 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
     return name, name
 
 
-def read(model: str | Path, template: Literal["auto", "chat", "plain"] = "auto") -> tuple[Any, Any, Template]:
-    """(configuration, tokenizer, prompt format) of a student. StudentError where it is none, with what to do."""
+def read(base: str, path: Path | str, template: Literal["auto", "chat", "plain"] = "auto") -> tuple[Any, Any, Template]:
+    """(configuration, tokenizer, prompt format) of what `resolve` found. StudentError where it is no student."""
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils.peft_utils import find_adapter_config_file
 
-    base, path = resolve(model)
     files = [file.name for file in path.iterdir()] if isinstance(path, Path) else []
     try:
         if "adapter_config.json" in files or (not files and find_adapter_config_file(str(path))):
@@ -78,7 +77,7 @@ def read(model: str | Path, template: Literal["auto", "chat", "plain"] = "auto")
 
 def check(own: Any) -> None:
     """StudentError where the student in these settings (`StudentConfig`) cannot be one, or is too short for them."""
-    config, _, _ = read(own.model, own.template)
+    config, _, _ = read(*resolve(own.model), own.template)
     most, wanted = positions(config), own.max_length + own.max_new_tokens
     if most and wanted > most:
         name = "max_length" if own.max_length > most // 2 else "max_new_tokens"
