@@ -146,9 +146,7 @@ def _says(value: Any, item: Instruction) -> bool:
 
 
 def _answer(key: str, value: Any) -> str:
-    """The text of an output: of several the first, of a conversation the last answer; "" for null."""
-    if value is None:
-        return ""
+    """The text of an output: of several the first, of a conversation the last answer."""
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         value = value["text"]
     spoken = isinstance(value, list) and value and isinstance(value[0], dict)
@@ -187,8 +185,9 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 def _text(key: str, value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{key} is missing ({value}): fill the cell or remove the row")
+    if value is None or isinstance(value, float) and not math.isfinite(value):
+        what = "null" if value is None else value
+        raise ValueError(f'{key} is missing ({what}): fill the cell, remove the row, or leave out columns={{"{key}": ""}}')
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if not isinstance(value, str):
