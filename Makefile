@@ -12,8 +12,9 @@ ROOT_OK := $(if $(filter 0,$(shell id -u)),--allow-root)
 run: $(STAMP)
 	@$(BIN)/python -m lionkit notebooks
 
+# One thread for each process: several would wait for each other longer than they compute.
 test: $(STAMP)
-	@$(BIN)/python -m pytest tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n logical --maxprocesses=4
 
 lab: $(STAMP)
 	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' \

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = ("test_notebooks.py", "test_ranks.py", "test_live.py", "test_model.py", "test_train.py", "test_lab.py")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +38,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the shared records are not at {folder} (set LIONKIT_DATA)")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process is left with one at the end (`make test` runs several)."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -113,6 +113,7 @@ def test_the_histogram_and_the_cards_count_the_same_undecided() -> None:
 def test_the_histogram_is_drawn_once_and_in_the_ink_of_the_theme(capsys: pytest.CaptureFixture[str]) -> None:
     import matplotlib.pyplot as plt
 
+    plt.close("all")  # of tests before
     items, _, _, verdicts = a_pool()
     box = explore.tau_explorer(items, verdicts)
     assert page_text(box).count("<svg") == 1

@@ -301,7 +301,7 @@ def test_time_grows_with_the_length_of_a_reply(piece: str) -> None:
         return max(_best(reply) for reply in (whole, whole + PAIR, '{"a": "' + whole))
 
     # sixteen times as long: 16 where time is linear, 256 where it grows with the square
-    assert longest(MEGABYTE) < 80 * max(longest(MEGABYTE // 16), 1e-3)
+    assert longest(MEGABYTE // 4) < 80 * max(longest(MEGABYTE // 64), 1e-3)
 
 
 def test_scores_are_found_at_either_end_of_a_megabyte() -> None:
