@@ -65,7 +65,9 @@ def run_arms(
         known = designs(first.config)
         if wrong := set(only) - known.keys():
             raise ConfigError(f"there is no arm {sorted(wrong)[0]!r}: known are {', '.join(known)}")
-        _advance(first, loop.open_roles(first), 1, last=False)
+        roles = loop.open_roles(first)
+        loop.imitate(first, roles, 1)
+        loop.examine(first, roles, 1)
         for arm in only or known:
             own = _name(name, seed, arm)
             told = {**changes, "iterations": iterations, **known[arm]}
@@ -74,21 +76,14 @@ def run_arms(
             roles = loop.open_roles(run)
             for iteration in range(2, iterations + 1):
                 loop.generate(run, roles, iteration - 1)
-                _advance(run, roles, iteration, last=iteration == iterations)
+                loop.imitate(run, roles, iteration)
+                loop.examine(run, roles, iteration, discriminating=iteration < iterations)
             made.append(run)
     return made
 
 
 def _name(name: str, seed: int, arm: str) -> str:
     return f"{name}-{seed}-{arm.replace(' ', '-')}"
-
-
-def _advance(run: Run, roles: loop.Roles, iteration: int, last: bool) -> None:
-    """An iteration up to its held-out score, and up to the discrimination that a further one needs."""
-    loop.imitate(run, roles, iteration)
-    for stage, make in (("evaluation", loop.score), ("discrimination", loop.discriminate))[: 1 if last else 2]:
-        make(run, roles, iteration)
-        run.require(iteration, stage)
 
 
 def record(name: str, seeds: Sequence[int], path: Path, told: str = "") -> pd.DataFrame:
