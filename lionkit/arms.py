@@ -21,8 +21,13 @@ from lionkit.files import read_text, write_text
 from lionkit.run import Run, change, fork, open_run, saved
 from lionkit.run.provenance import surroundings
 from lionkit.run.reading import read_evaluation
+from lionkit.run.settings import value
 
 PAPER, RANDOM, FRONTIER = "paper", "random", "frontier"
+PAIRED = ["student", "teacher", "student_base", "teacher_base"]
+SHOWN = ["preset", "train_size", "heldout_size", "hard_size", "easy_size", "tau"]
+SHOWN += [f"student.{name}" for name in "model quantize rank alpha learning_rate epochs step_rows".split()]
+"""The settings that are recorded with a result."""
 ROWS = ["seed", "arm", "iteration", "number", "category", "student", "teacher", "exact"]
 
 
@@ -88,18 +93,11 @@ def _name(name: str, seed: int, arm: str) -> str:
 
 def record(name: str, seeds: Sequence[int], path: Path, told: str = "") -> pd.DataFrame:
     """Write what the arms of these seeds scored to a JSON file, with how it was made; returns it as `read` does."""
-    results: dict[str, Any] = {
-        "made by": told,
-        **surroundings(),
-        "seconds": 0.0,
-        "settings": {},
-        "categories": {},
-        "scores": [],
-    }
+    results: dict[str, Any] = {"made by": told, **surroundings(), "seconds": 0.0, "categories": {}, "scores": []}
     for seed in seeds:
         first = saved(f"{name}-{seed}")
         results["categories"][str(seed)] = [item.category for item in read_evaluation(first, 1).instructions]
-        results["settings"] = {"preset": first.config.preset} | _settings(first)
+        results["settings"] = {setting: value(first.config, setting) for setting in SHOWN}
         results["seconds"] += first.seconds
         for arm in designs(first.config):
             run = saved(_name(name, seed, arm))
@@ -114,12 +112,6 @@ def record(name: str, seeds: Sequence[int], path: Path, told: str = "") -> pd.Da
     results["seconds"] = round(results["seconds"])
     write_text(path, json.dumps(results) + "\n")
     return read(path)
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    names = ("train_size", "heldout_size", "hard_size", "easy_size", "tau")
-    own = ("model", "quantize", "rank", "alpha", "learning_rate", "epochs", "step_rows")
-    return {n: getattr(run.config, n) for n in names} | {f"student.{n}": getattr(run.config.student, n) for n in own}
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -146,7 +138,7 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
         ahead = pairs["student"] - pairs["student_base"]
         then = _beside(scores, own, arm, 1)
         was, now = ((then[f"teacher{end}"] - then[f"student{end}"]).round(6) < tau for end in ("_base", ""))
-        found = _difference(pairs)
+        found = difference(scores, arm, base, iteration)
         by_seed = own.groupby("seed")[["student", "teacher"]].sum()
         rows.append(
             {
@@ -165,12 +157,8 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
 def difference(scores: pd.DataFrame, arm: str, base: str, iteration: int) -> evaluate.PairedDifference:
     """The arm's relative score less the base's after an iteration, over all seeds (`evaluate.over_seeds`)."""
     own = scores[(scores["arm"] == arm) & (scores["iteration"] == iteration)]
-    return _difference(_beside(scores, own, base, iteration))
-
-
-def _difference(pairs: pd.DataFrame) -> evaluate.PairedDifference:
-    columns = ["student", "teacher", "student_base", "teacher_base"]
-    return evaluate.over_seeds([np.array(group[columns], float) for _, group in pairs.groupby("seed")])
+    pairs = _beside(scores, own, base, iteration)
+    return evaluate.over_seeds([np.array(group[PAIRED], float) for _, group in pairs.groupby("seed")])
 
 
 def by_category(scores: pd.DataFrame, iteration: int) -> pd.DataFrame:
@@ -183,4 +171,4 @@ def _beside(scores: pd.DataFrame, own: pd.DataFrame, arm: str, iteration: int) -
     """Rows of `own` beside those of another arm or iteration (suffix _base), where both were scored."""
     base = scores[(scores["arm"] == arm) & (scores["iteration"] == iteration)]
     both = own.merge(base, on=["seed", "number"], suffixes=("", "_base"))
-    return both.dropna(subset=["student", "teacher", "student_base", "teacher_base"])
+    return both.dropna(subset=PAIRED)
