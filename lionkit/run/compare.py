@@ -19,6 +19,7 @@ from lionkit.run import settings
 from lionkit.run.folder import Run
 from lionkit.run.opening import saved
 from lionkit.run.reading import read_evaluation, sides
+from lionkit.run.stages import pools_before
 
 COLUMNS = ["iteration", "train_pool", "cache_pool", "hard", "easy", "undecided", "relative_score", "exact_match"]
 SCORES = ["run", *COLUMNS, "low", "high"]
@@ -30,19 +31,10 @@ def summarise(run: Run) -> dict[str, Any]:
     while run.done(len(rows), "evaluation") and run.done(len(rows), "discrimination"):
         iteration = len(rows)
         scored, counts = run.result(iteration, "evaluation"), sides(run, iteration)
-        before = run.result(0, "pools") if iteration <= 1 else run.result(iteration - 1, "generation")
-        parts = ("train",) if "train" in before else ("new_hard", "new_easy", "replayed")
-        train_pool = sum(before.get(part, 0) for part in parts) if iteration else 0
-        rows.append(
-            {
-                "iteration": iteration,
-                "train_pool": train_pool,
-                "cache_pool": sum(counts.values()),
-                **counts,
-                "relative_score": scored["relative_score"],
-                "exact_match": scored["exact_match"],
-            }
-        )
+        before = run.result(*pools_before(iteration))
+        train_pool = sum(before.get(part, 0) for part in ("train", "new_hard", "new_easy", "replayed"))
+        sizes = {"train_pool": train_pool if iteration else 0, "cache_pool": sum(counts.values()), **counts}
+        rows.append({"iteration": iteration, **sizes, **{name: scored[name] for name in COLUMNS[-2:]}})
     return {"iterations": rows, "seconds": run.seconds}
 
 

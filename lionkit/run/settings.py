@@ -24,20 +24,14 @@ from lionkit.files import read_text, write_text
 
 _TEACHER = ("api.base_url", "api.model", "teacher_temperature", "teacher_max_tokens")
 _STUDENT = ("seed", "student.model", "student.quantize", "student.template")
-_TRAINING = tuple(
-    f"student.{name}"
-    for name in (
-        *("rank", "alpha", "dropout", "learning_rate", "later_rate", "epochs", "step_rows", "max_length"),
-        *("validation_share", "patience"),
-    )
-)
+_TRAINING = "rank alpha dropout learning_rate later_rate epochs step_rows max_length validation_share patience".split()
 _ANSWERS = ("student.max_new_tokens", "student.temperature", "student_url", "student_name")
 _REFEREE = ("referee_temperature", "referee_max_tokens", "referee_bias", "structured")
 _GENERATOR = tuple(f"generator_{name}" for name in ("model", "temperature", "max_tokens", "draw"))
 _NEW = ("tau", "novelty", "hard_size", "easy_size", "seeds_by", "replay_share")
 READS: dict[str, tuple[str, ...]] = {
     "pools": ("seed", "seed_file", "train_size", "heldout_size"),
-    "imitation": (*_TEACHER, *_STUDENT, *_TRAINING),
+    "imitation": (*_TEACHER, *_STUDENT, *(f"student.{name}" for name in _TRAINING)),
     "evaluation": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "judge_model"),
     "discrimination": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "referee_model"),
     "generation": ("seed", "api.base_url", "api.model", *_GENERATOR, *_NEW),
