@@ -58,7 +58,7 @@ def _readers(run: Run, name: str, now: Any, finished: list[Place], from_here: bo
     kept, own = run.kept_by(name), settings.value(run.config, name)
     read = [place for place in finished if name in settings.READS[place.stage] and place.path not in kept]
     was = {place: run.record(*place).get("settings", {}).get(name, own) for place in read}  # own: not recorded yet
-    others = [place for place in read if was[place] != json.loads(json.dumps(now))]
+    others = [place for place in read if was[place] != now]
     if others and not (from_here and may_differ(name)):
         told = ways(run.path, others[0], name, now)
         raise ConfigError(f"{name} = {was[others[0]]!r} was read by {others[0]}: {told}")

@@ -84,12 +84,11 @@ class Comparison:
             "Paid calls": (self.costs, "{:,.2f}"),
             "Settings that differ": (self.changed, "{:g}"),
         }
-        return "\n\n".join(
-            f"{title}\n{table.to_string(index=False, float_format=form.format, na_rep='-')}"
-            if len(table)
-            else f"{title}: none"
-            for title, (table, form) in parts.items()
-        )
+        shown = []
+        for title, (table, form) in parts.items():
+            text = table.to_string(index=False, float_format=form.format, na_rep="-")
+            shown.append(f"{title}\n{text}" if len(table) else f"{title}: none")
+        return "\n\n".join(shown)
 
     __repr__ = __str__
 

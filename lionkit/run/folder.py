@@ -143,7 +143,7 @@ class Run:
         if "settings" not in done:  # made before settings were recorded: there is nothing to compare
             return
         for name, was in done["settings"].items():
-            now = json.loads(json.dumps(value(self.config, name)))  # as done.json gives it back
+            now = value(self.config, name)
             if was != now and place.path not in self.kept_by(name):
                 problem = f"{place} was made with {name} = {was!r}, and the settings now say {now!r}"
                 raise StageChanged(f"{problem}: {ways(self.path, place, name, now)}")

@@ -83,9 +83,8 @@ def flatten(changes: Mapping[str, Any]) -> dict[str, Any]:
         if name not in NAMES:
             near = [n for n in NAMES if n.endswith(f".{name}")] or difflib.get_close_matches(name, NAMES, 1, 0.8)
             known = ", ".join(n for n in NAMES if n.startswith(name.rpartition(".")[0]))
-            raise ConfigError(
-                f"{name} is not a setting: {f'did you mean {near[0]}?' if near else f'known are {known}'}"
-            )
+            remedy = f"did you mean {near[0]}?" if near else f"known are {known}"
+            raise ConfigError(f"{name} is not a setting: {remedy}")
     return {name: _plain(name, given) for name, given in flat.items()}
 
 
@@ -124,9 +123,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     return found
 
 
-PRESETS: dict[str, dict[str, Any]] = tomllib.loads(
-    files(__package__).joinpath("presets.toml").read_text(encoding="utf-8")
-)
+PRESETS: dict[str, dict[str, Any]] = tomllib.loads((files(__package__) / "presets.toml").read_text(encoding="utf-8"))
 """What each preset sets (`presets.toml`); all else is as in `Config`."""
 
 
@@ -174,6 +171,5 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     student = values.get("student")
     if not isinstance(student, dict) or not {"batch_size", "accumulation"} & student.keys():
         return values
-    rows, times = student.get("batch_size", 8), student.get("accumulation", 1)
-    kept = {name: given for name, given in student.items() if name not in ("batch_size", "accumulation")}
-    return values | {"student": kept | {"step_rows": rows * times, "device_rows": rows}}
+    rows, times = student.pop("batch_size", 8), student.pop("accumulation", 1)
+    return values | {"student": student | {"step_rows": rows * times, "device_rows": rows}}
