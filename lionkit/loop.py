@@ -112,7 +112,7 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
         try:
             made = generator.generate(roles.client, chosen, found.instructions, **how)
         except generator.GenerationStopped as stopped:
-            records.write_jsonl(stage.folder / "candidates.jsonl", stopped.generation.candidates)
+            records.write_jsonl(stage.folder / "candidates.jsonl", stopped.result.candidates)
             raise
         cache = pools.grow(found.instructions, made.instructions)
         share = settings.replay_share / (1 - settings.replay_share)

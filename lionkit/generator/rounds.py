@@ -41,11 +41,7 @@ class Generation(NamedTuple):
 
 
 class GenerationStopped(StageStopped):
-    """The counts are not met; `generation` holds what there is. `cause` is "outage" where replies are missing."""
-
-    def __init__(self, message: str, generation: Generation, cause: str = "", *, setting: str = "") -> None:
-        super().__init__(message, cause, setting=setting)
-        self.generation = generation
+    """The counts are not met; `result` is the `Generation` there is. `cause` is "outage" where replies are missing."""
 
 
 @dataclass
@@ -148,7 +144,7 @@ def generate(
         if lost := [c for c in completions if c.cause == "outage"]:
             problem = f"the endpoint left {len(lost)} of {len(turns)} calls to the generator unanswered"
             problem += f" ({lost[0].error}): run it again to ask only these"
-            raise GenerationStopped(problem, _made(sides, candidates), "outage")
+            raise GenerationStopped(problem, "outage", result=_made(sides, candidates))
     return _made(sides, candidates)
 
 
@@ -162,7 +158,7 @@ def _next_round(sides: list[_Side], candidates: list[Candidate], short: bool) ->
     for side, turns in zip(sides, rounds):
         if side.missing and not turns and not (short and side.made):
             problem, setting = _why(side, sides)
-            raise GenerationStopped(problem, _made(sides, candidates), setting=setting)
+            raise GenerationStopped(problem, setting=setting, result=_made(sides, candidates))
     return [turn for turns in rounds for turn in turns]
 
 
