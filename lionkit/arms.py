@@ -31,8 +31,8 @@ SHOWN += [f"student.{name}" for name in "model quantize rank alpha learning_rate
 ROWS = ["seed", "arm", "iteration", "number", "category", "student", "teacher", "exact"]
 
 
-def designs(config: Config, replay: float = 0.5) -> dict[str, dict[str, Any]]:
-    """The settings of each arm, by its name; `replay` is the share of old rows in the arm of that name."""
+def designs(config: Config) -> dict[str, dict[str, Any]]:
+    """The settings of each arm, by its name."""
     rows = config.hard_size + config.easy_size
     paper = {"hard_size": rows // 2, "easy_size": rows - rows // 2}
     return {
@@ -41,7 +41,7 @@ def designs(config: Config, replay: float = 0.5) -> dict[str, dict[str, Any]]:
         "easy only": {"hard_size": 0, "easy_size": rows},
         RANDOM: {"seeds_by": "random", **paper},
         "no new": {"seeds_by": "none"},
-        "replay": {"replay_share": replay} | {name: round(size * (1 - replay)) for name, size in paper.items()},
+        "replay": {"replay_share": 0.5} | {name: round(size / 2) for name, size in paper.items()},
         FRONTIER: {"seeds_by": "frontier", **paper},
     }
 

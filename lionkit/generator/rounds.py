@@ -29,8 +29,6 @@ PROBE = 64
 ATTEMPTS = 6
 """Most calls for each wanted instruction."""
 _STOPS = tomllib.loads((files(__package__) / "stops.toml").read_text(encoding="utf-8"))
-_REMEDIES: dict[str, tuple[str, str]] = _STOPS["remedies"]
-"""By the rule that rejected most candidates: what to do, and the setting that does it."""
 
 
 class Generation(NamedTuple):
@@ -191,6 +189,6 @@ def _why(stuck: _Side, sides: list[_Side]) -> tuple[str, str]:
     if not stuck.seeds:
         return _STOPS["no_seeds"][stuck.kind], "tau"
     worst = max(stuck.rules, key=stuck.rules.__getitem__, default="otherwise")
-    remedy, setting = _REMEDIES.get(worst, _REMEDIES["otherwise"])
+    remedy, setting = _STOPS["remedies"].get(worst, _STOPS["remedies"]["otherwise"])
     short = ", or set short_generation = true to go on with what there is" if all(side.made for side in sides) else ""
     return f"generation stopped: {'; '.join(map(str, sides))}: {remedy}{short}", setting.format(kind=stuck.kind)
