@@ -70,9 +70,7 @@ def run_arms(
         known = designs(first.config)
         if wrong := set(only) - known.keys():
             raise ConfigError(f"there is no arm {sorted(wrong)[0]!r}: known are {', '.join(known)}")
-        roles = loop.open_roles(first)
-        loop.imitate(first, roles, 1)
-        loop.examine(first, roles, 1)
+        loop.iterate(first, loop.open_roles(first), 1)
         for arm in only or known:
             own = _name(name, seed, arm)
             told = {**changes, "iterations": iterations, **known[arm]}
@@ -80,9 +78,7 @@ def run_arms(
             run = change(saved(own), **told) if there else fork(first, own, "1:discrimination", **told)
             roles = loop.open_roles(run)
             for iteration in range(2, iterations + 1):
-                loop.generate(run, roles, iteration - 1)
-                loop.imitate(run, roles, iteration)
-                loop.examine(run, roles, iteration, discriminating=iteration < iterations)
+                loop.iterate(run, roles, iteration, discriminating=iteration < iterations)
             made.append(run)
     return made
 

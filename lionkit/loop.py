@@ -215,8 +215,12 @@ def _require_decided(run: Run, iteration: int) -> None:
         raise StageStopped(f"{problem}, most because of: {most}; choose another referee", setting="referee_model")
 
 
-def examine(run: Run, roles: Roles, iteration: int, *, discriminating: bool = True) -> None:
-    """The held-out score after an iteration, and the discrimination. StageOpen at the first that stays open."""
+def iterate(run: Run, roles: Roles, iteration: int, *, discriminating: bool = True) -> None:
+    """One iteration, from the generation of its pools to its discrimination. StageOpen at the first left open."""
+    if iteration > 1:
+        generate(run, roles, iteration - 1)
+    if iteration:
+        imitate(run, roles, iteration)
     for stage, make in (("evaluation", score), ("discrimination", discriminate))[: 1 + discriminating]:
         make(run, roles, iteration)
         if not run.done(iteration, stage):
@@ -228,10 +232,6 @@ def run_all(run: Run, roles: Roles) -> dict[str, Any]:
     The last iteration generates nothing: its instructions would be for an iteration that does not come."""
     with completed(run.path, run.config):
         for iteration in range(run.config.iterations + 1):
-            if iteration > 1:
-                generate(run, roles, iteration - 1)
-            if iteration:
-                imitate(run, roles, iteration)
-            examine(run, roles, iteration)
+            iterate(run, roles, iteration)
             _require_decided(run, iteration)
     return summarise(run)

@@ -23,8 +23,6 @@ from lionkit.run.provenance import run_path, shown, surroundings
 from lionkit.run.remedies import may_differ, ways
 from lionkit.run.stages import Place
 
-STORES = ("calls.sqlite", "student.sqlite")
-
 
 def change(run: Run, *, from_here: bool = False, **changes: Any) -> Run:
     """The run with these settings changed and kept. ConfigError says both ways to change one that was read already.
@@ -90,7 +88,7 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
         _log(work, [e | {"kept_by": [path for path in e["kept_by"] if path in paths]} for e in run.changes])
         for place in kept:
             shutil.copytree(run.folder(*place), work / place.path, copy_function=_share, ignore=hidden)
-        for store in STORES:
+        for store in ("calls.sqlite", "student.sqlite"):
             if (run.path / store).is_file():
                 copy_store(run.path / store, work / store)
         noted = {path: run.stages.get(path, {}) for path in paths}

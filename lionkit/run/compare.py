@@ -22,7 +22,6 @@ from lionkit.run.reading import read_evaluation, sides
 from lionkit.run.stages import pools_before
 
 COLUMNS = ["iteration", "train_pool", "cache_pool", "hard", "easy", "undecided", "relative_score", "exact_match"]
-SCORES = ["run", *COLUMNS, "low", "high"]
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -114,7 +113,7 @@ def compare(runs: Sequence[Run | str]) -> Comparison:
             found = evaluate.paired_difference(first, verdicts)
             differences.append({"iteration": iteration, "run": name, **found._asdict()})
     return Comparison(
-        pd.DataFrame(scores, columns=SCORES).astype(dict.fromkeys(("relative_score", "exact_match"), float)),
+        pd.DataFrame(scores, columns=["run", *COLUMNS, "low", "high"]).astype(dict.fromkeys(COLUMNS[-2:], float)),
         pd.DataFrame(differences),
         pd.DataFrame([_cost(run) for run in opened]),
         _changed(opened),
