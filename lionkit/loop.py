@@ -105,7 +105,7 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
         split = pools.split_by_gap(found.instructions, found.verdicts, settings.tau)
         chosen = generator.seeds.choose(split, found.verdicts, settings.seeds_by, settings.seed)
         anew = settings.seeds_by != "none"
-        how = {name: getattr(settings, name) if anew else 0 for name in ("hard_size", "easy_size")}
+        how: dict[str, Any] = {name: getattr(settings, name) if anew else 0 for name in ("hard_size", "easy_size")}
         how |= _limits(settings, "generator") | {"model": settings.generator_model or None}
         how |= {"draw": settings.generator_draw, "short": settings.short_generation, "avoid": held_out(run)}
         how |= {"novelty": settings.novelty, "seed": settings.seed, "iteration": iteration}
