@@ -16,7 +16,6 @@ from pydantic.dataclasses import dataclass
 from lionkit.errors import ConfigError
 
 Mode = Literal["offline", "live", "replay"]
-SeedsBy = Literal["gap", "random", "frontier", "none"]
 SANDBOX_URL = "http://answer-key.invalid/v1"
 """The endpoint name that stands for the in-process answer-key teacher; `.invalid` never resolves (RFC 2606)."""
 OPENAI_URL = "https://api.openai.com/v1"
@@ -197,7 +196,7 @@ class Config:
     """New hard instructions an iteration (section 4.2: 3,000)."""
     easy_size: NotNegative = 40
     """New easy instructions an iteration, 1:1 with the hard ones."""
-    seeds_by: SeedsBy = "gap"
+    seeds_by: Literal["gap", "random", "frontier", "none"] = "gap"
     """How the seeds of new ones are chosen: `gap` as in the paper, or a control of `generator.seeds`."""
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of old instructions in each later train pool, drawn from the cache pool (the paper: 0)."""

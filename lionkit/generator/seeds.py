@@ -8,12 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from lionkit.config import SeedsBy
 from lionkit.pools import Split
 from lionkit.records import Instruction, Verdict
 
 
-def choose(split: Split, verdicts: Iterable[Verdict], by: SeedsBy = "gap", seed: int = 0) -> Split:
+def choose(split: Split, verdicts: Iterable[Verdict], by: str = "gap", seed: int = 0) -> Split:
     """The split from whose hard and easy instructions new ones are to be made; undecided ones never are.
 
     `gap` (section 3.3): as it is. `random`: the same sizes, dealt without regard to the gap. `frontier`: of the hard
