@@ -4,12 +4,11 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-_ELSEWHERE = {"compare": "lionkit.run.compare:compare", "filters": "lionkit.generator.filters"}
+_ELSEWHERE = {"compare": "lionkit.run.compare", "filters": "lionkit.generator"}
 """What is offered here and lives in a room, which is only opened when it is asked for."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _ELSEWHERE:
         raise AttributeError(f"module 'lionkit' has no attribute {name!r}")
-    module, _, own = _ELSEWHERE[name].partition(":")
-    return getattr(import_module(module), own) if own else import_module(module)
+    return getattr(import_module(_ELSEWHERE[name]), name)

@@ -21,13 +21,18 @@ from lionkit.files import read_text, write_text
 from lionkit.run import Run, change, fork, open_run, saved
 from lionkit.run.provenance import surroundings
 from lionkit.run.reading import read_evaluation
+from lionkit.run.settings import value
 
 PAPER, RANDOM, FRONTIER = "paper", "random", "frontier"
+PAIRED = ["student", "teacher", "student_base", "teacher_base"]
+SHOWN = ["preset", "train_size", "heldout_size", "hard_size", "easy_size", "tau"]
+SHOWN += [f"student.{name}" for name in "model quantize rank alpha learning_rate epochs step_rows".split()]
+"""The settings that are recorded with a result."""
 ROWS = ["seed", "arm", "iteration", "number", "category", "student", "teacher", "exact"]
 
 
-def designs(config: Config, replay: float = 0.5) -> dict[str, dict[str, Any]]:
-    """The settings of each arm, by its name; `replay` is the share of old rows in the arm of that name."""
+def designs(config: Config) -> dict[str, dict[str, Any]]:
+    """The settings of each arm, by its name."""
     rows = config.hard_size + config.easy_size
     paper = {"hard_size": rows // 2, "easy_size": rows - rows // 2}
     return {
@@ -36,7 +41,7 @@ def designs(config: Config, replay: float = 0.5) -> dict[str, dict[str, Any]]:
         "easy only": {"hard_size": 0, "easy_size": rows},
         RANDOM: {"seeds_by": "random", **paper},
         "no new": {"seeds_by": "none"},
-        "replay": {"replay_share": replay} | {name: round(size * (1 - replay)) for name, size in paper.items()},
+        "replay": {"replay_share": 0.5} | {name: round(size / 2) for name, size in paper.items()},
         FRONTIER: {"seeds_by": "frontier", **paper},
     }
 
@@ -65,7 +70,7 @@ def run_arms(
         known = designs(first.config)
         if wrong := set(only) - known.keys():
             raise ConfigError(f"there is no arm {sorted(wrong)[0]!r}: known are {', '.join(known)}")
-        _advance(first, loop.open_roles(first), 1, last=False)
+        loop.iterate(first, loop.open_roles(first), 1)
         for arm in only or known:
             own = _name(name, seed, arm)
             told = {**changes, "iterations": iterations, **known[arm]}
@@ -73,8 +78,7 @@ def run_arms(
             run = change(saved(own), **told) if there else fork(first, own, "1:discrimination", **told)
             roles = loop.open_roles(run)
             for iteration in range(2, iterations + 1):
-                loop.generate(run, roles, iteration - 1)
-                _advance(run, roles, iteration, last=iteration == iterations)
+                loop.iterate(run, roles, iteration, discriminating=iteration < iterations)
             made.append(run)
     return made
 
@@ -83,28 +87,13 @@ def _name(name: str, seed: int, arm: str) -> str:
     return f"{name}-{seed}-{arm.replace(' ', '-')}"
 
 
-def _advance(run: Run, roles: loop.Roles, iteration: int, last: bool) -> None:
-    """An iteration up to its held-out score, and up to the discrimination that a further one needs."""
-    loop.imitate(run, roles, iteration)
-    for stage, make in (("evaluation", loop.score), ("discrimination", loop.discriminate))[: 1 if last else 2]:
-        make(run, roles, iteration)
-        run.require(iteration, stage)
-
-
 def record(name: str, seeds: Sequence[int], path: Path, told: str = "") -> pd.DataFrame:
     """Write what the arms of these seeds scored to a JSON file, with how it was made; returns it as `read` does."""
-    results: dict[str, Any] = {
-        "made by": told,
-        **surroundings(),
-        "seconds": 0.0,
-        "settings": {},
-        "categories": {},
-        "scores": [],
-    }
+    results: dict[str, Any] = {"made by": told, **surroundings(), "seconds": 0.0, "categories": {}, "scores": []}
     for seed in seeds:
         first = saved(f"{name}-{seed}")
         results["categories"][str(seed)] = [item.category for item in read_evaluation(first, 1).instructions]
-        results["settings"] = {"preset": first.config.preset} | _settings(first)
+        results["settings"] = {setting: value(first.config, setting) for setting in SHOWN}
         results["seconds"] += first.seconds
         for arm in designs(first.config):
             run = saved(_name(name, seed, arm))
@@ -119,12 +108,6 @@ def record(name: str, seeds: Sequence[int], path: Path, told: str = "") -> pd.Da
     results["seconds"] = round(results["seconds"])
     write_text(path, json.dumps(results) + "\n")
     return read(path)
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    names = ("train_size", "heldout_size", "hard_size", "easy_size", "tau")
-    own = ("model", "quantize", "rank", "alpha", "learning_rate", "epochs", "step_rows")
-    return {n: getattr(run.config, n) for n in names} | {f"student.{n}": getattr(run.config.student, n) for n in own}
 
 
 def read(path: str | Path) -> pd.DataFrame:
@@ -151,7 +134,7 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
         ahead = pairs["student"] - pairs["student_base"]
         then = _beside(scores, own, arm, 1)
         was, now = ((then[f"teacher{end}"] - then[f"student{end}"]).round(6) < tau for end in ("_base", ""))
-        found = _difference(pairs)
+        found = difference(scores, arm, base, iteration)
         by_seed = own.groupby("seed")[["student", "teacher"]].sum()
         rows.append(
             {
@@ -170,12 +153,8 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
 def difference(scores: pd.DataFrame, arm: str, base: str, iteration: int) -> evaluate.PairedDifference:
     """The arm's relative score less the base's after an iteration, over all seeds (`evaluate.over_seeds`)."""
     own = scores[(scores["arm"] == arm) & (scores["iteration"] == iteration)]
-    return _difference(_beside(scores, own, base, iteration))
-
-
-def _difference(pairs: pd.DataFrame) -> evaluate.PairedDifference:
-    columns = ["student", "teacher", "student_base", "teacher_base"]
-    return evaluate.over_seeds([np.array(group[columns], float) for _, group in pairs.groupby("seed")])
+    pairs = _beside(scores, own, base, iteration)
+    return evaluate.over_seeds([np.array(group[PAIRED], float) for _, group in pairs.groupby("seed")])
 
 
 def by_category(scores: pd.DataFrame, iteration: int) -> pd.DataFrame:
@@ -188,4 +167,4 @@ def _beside(scores: pd.DataFrame, own: pd.DataFrame, arm: str, iteration: int) -
     """Rows of `own` beside those of another arm or iteration (suffix _base), where both were scored."""
     base = scores[(scores["arm"] == arm) & (scores["iteration"] == iteration)]
     both = own.merge(base, on=["seed", "number"], suffixes=("", "_base"))
-    return both.dropna(subset=["student", "teacher", "student_base", "teacher_base"])
+    return both.dropna(subset=PAIRED)

@@ -40,23 +40,19 @@ class DataError(LionkitError):
 class StageStopped(LionkitError):
     """A stage cannot go on (bad key, quota, budget, too few accepted); what it had is on disk.
 
-    `cause` is one of `client.calls.Cause`.
+    `cause` is one of `client.calls.Cause`; `result` is what the stage found so far, where its kind of error has that.
     """
 
-    def __init__(self, message: str, cause: str = "", *, setting: str = "") -> None:
-        self.cause = cause
+    def __init__(self, message: str, cause: str = "", *, setting: str = "", result: Any = None) -> None:
+        self.cause, self.result = cause, result
         super().__init__(message, setting=setting)
 
 
 class StageOpen(StageStopped):
     """Rows lack an answer because the endpoint failed: the stage is not done, and asks for them when it is run again.
 
-    `result` holds what the stage found without them, if anything.
+    `result` holds the counts that the stage found without them.
     """
-
-    def __init__(self, message: str, result: dict[str, Any] | None = None, *, setting: str = "") -> None:
-        self.result = result or {}
-        super().__init__(message, "outage", setting=setting)
 
 
 class StageMissing(LionkitError):

@@ -74,7 +74,8 @@ def relative_interval(verdicts: Iterable[Verdict], draws: int = 2000, seed: int 
     (NaN, NaN) when nothing was scored. It covers the choice of instructions, not the judge's own noise.
     """
     scores = np.array([(v.student_score, v.teacher_score) for v in verdicts if v.scored], dtype=float)
-    return _bootstrap([scores.reshape(-1, 2)], draws, seed)[1:]
+    found = over_seeds([scores.reshape(-1, 2)], draws, seed)
+    return found.low, found.high
 
 
 def paired_difference(
@@ -98,13 +99,9 @@ def over_seeds(groups: Sequence[np.ndarray], draws: int = 2000, seed: int = 0) -
     and its teacher's; or [n, 2], one student alone. The 95 % percentile bootstrap redraws seeds, and within each the
     instructions. With one seed it says nothing about others.
     """
-    return PairedDifference(*_bootstrap(groups, draws, seed), n=sum(map(len, groups)))
-
-
-def _bootstrap(groups: Sequence[np.ndarray], draws: int, seed: int) -> tuple[float, float, float]:
-    """(value, low, high) of the relative score, or of the first minus the second, meaned over the groups."""
-    if not sum(map(len, groups)):
-        return np.nan, np.nan, np.nan
+    n = sum(map(len, groups))
+    if not n:
+        return PairedDifference(np.nan, np.nan, np.nan, n)
     rng, several = np.random.default_rng(seed), len(groups) > 1
     found = [np.mean([_relative(scores.sum(axis=0)) for scores in groups])]
     for _ in range(draws):
@@ -112,7 +109,7 @@ def _bootstrap(groups: Sequence[np.ndarray], draws: int, seed: int) -> tuple[flo
         totals = [scores[rng.integers(len(scores), size=len(scores))].sum(axis=0) for scores in drawn]
         found.append(np.mean([_relative(total) for total in totals]))
     low, high = np.quantile(found[1:], [0.025, 0.975])
-    return float(found[0]), float(low), float(high)
+    return PairedDifference(float(found[0]), float(low), float(high), n)
 
 
 def _relative(totals: np.ndarray) -> float:

@@ -47,9 +47,8 @@ def _first_pools(run: Run) -> None:
         rest, apart = pools.hold_out(unique, settings.heldout_size, settings.seed)
         train = pools.hold_out(rest, settings.train_size, settings.seed)[1] if len(rest) > settings.train_size else rest
         if len(train) < settings.train_size:
-            print(
-                f"{len(unique)} seeds: {len(apart)} held out, so {len(train)} to train on, not {settings.train_size}."
-            )
+            held = f"{len(unique)} seeds: {len(apart)} held out"
+            print(f"{held}, so {len(train)} to train on, not {settings.train_size}.")
         for name, items in (("train", train), ("cache", train), ("heldout", apart)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
         counts = {"read": len(found), "duplicates": duplicates, "train": len(train), "heldout": len(apart)}
@@ -91,12 +90,9 @@ def discriminate(run: Run, roles: Roles, iteration: int) -> Judged:
     now: list[Judged] = []
 
     def make(stage: Stage) -> dict[str, Any]:
-        roles.check(run.config.student)
-        items, model = reading.cache_pool(run, iteration), stage.settings.referee_model
-        now.append(_compare(stage, roles, items, adapter_after(run, iteration), model))
+        now.append(_compare(run, stage, roles, reading.cache_pool(run, iteration), stage.settings.referee_model))
         return stage.whole(now[0].verdicts, reading.gaps(now[0].verdicts))
 
-    _first_pools(run)
     _make_or_say(run, iteration, "discrimination", make)
     return now[0] if now else read_discrimination(run, iteration)
 
@@ -107,18 +103,16 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
     def make(stage: Stage) -> dict[str, Any]:
         found, settings = read_discrimination(run, iteration), stage.settings
         split = pools.split_by_gap(found.instructions, found.verdicts, settings.tau)
-        sizes = {name: getattr(settings, name) for name in ("hard_size", "easy_size", "novelty", "seed")}
-        asked = {name: getattr(settings, f"generator_{name}") for name in ("temperature", "max_tokens", "draw")}
-        asked |= {"model": settings.generator_model or None, "short": settings.short_generation}
-        if not (anew := settings.seeds_by != "none"):
-            sizes |= {"hard_size": 0, "easy_size": 0}
         chosen = generator.seeds.choose(split, found.verdicts, settings.seeds_by, settings.seed)
+        anew = settings.seeds_by != "none"
+        how: dict[str, Any] = {name: getattr(settings, name) if anew else 0 for name in ("hard_size", "easy_size")}
+        how |= _limits(settings, "generator") | {"model": settings.generator_model or None}
+        how |= {"draw": settings.generator_draw, "short": settings.short_generation, "avoid": held_out(run)}
+        how |= {"novelty": settings.novelty, "seed": settings.seed, "iteration": iteration}
         try:
-            made = generator.generate(
-                roles.client, chosen, found.instructions, iteration=iteration, avoid=held_out(run), **sizes, **asked
-            )
+            made = generator.generate(roles.client, chosen, found.instructions, **how)
         except generator.GenerationStopped as stopped:
-            records.write_jsonl(stage.folder / "candidates.jsonl", stopped.generation.candidates)
+            records.write_jsonl(stage.folder / "candidates.jsonl", stopped.result.candidates)
             raise
         cache = pools.grow(found.instructions, made.instructions)
         share = settings.replay_share / (1 - settings.replay_share)
@@ -140,54 +134,48 @@ def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:
     Where the endpoint failed on some, the stage stays open: that is printed, and the others' score returned."""
 
     def make(stage: Stage) -> dict[str, Any]:
-        roles.check(run.config.student)
-        found = _compare(stage, roles, held_out(run), adapter_after(run, iteration), stage.settings.judge_model)
+        found = _compare(run, stage, roles, held_out(run), stage.settings.judge_model)
         total, exact = evaluate.relative_score(found.verdicts), evaluate.exact_match(found.teacher, found.student)
         relative = total.score if total.scored else None  # JSON has no NaN
         counts = {"relative_score": relative, "scored": total.scored, "unscored": total.unscored}
         return stage.whole(found.verdicts, counts | {"exact_match": None if math.isnan(exact) else exact})
 
+    return _make_or_say(run, iteration, "evaluation", make)
+
+
+def _make_or_say(run: Run, iteration: int, stage: str, make: Any) -> dict[str, Any]:
+    """The result of a stage, made on the pools that are there; where it stays open, that is printed."""
     _first_pools(run)
-    open_result = _make_or_say(run, iteration, "evaluation", make)
-    return run.result(iteration, "evaluation") if open_result is None else open_result
-
-
-def _make_or_say(run: Run, iteration: int, stage: str, make: Any) -> dict[str, Any] | None:
-    """Make a stage; where it stays open, print why and return what it found."""
     try:
         run.make(iteration, stage, make)
-        return None
     except StageOpen as left:
         print(left)
         return left.result
+    return run.result(iteration, stage)
 
 
-def _compare(stage: Stage, roles: Roles, items: list[Instruction], adapter: Path | None, model: str) -> Judged:
+def _compare(run: Run, stage: Stage, roles: Roles, items: list[Instruction], model: str) -> Judged:
     """Both answer, the referee judges; the three files are written as soon as each is whole."""
-    settings = stage.settings
+    roles.check(run.config.student)
+    settings, iteration = stage.settings, stage.place.iteration
     by_teacher = _ask_teacher(stage, roles, items, "teacher")
-    by_student = roles.answers(stage, items, adapter)
+    by_student = roles.answers(stage, items, adapter_after(run, iteration))
     records.write_jsonl(stage.folder / "student.jsonl", by_student)
-    verdicts = referee.judge(
-        roles.client,
-        items,
-        by_teacher,
-        by_student,
-        iteration=stage.place.iteration,
-        model=model or None,
-        temperature=settings.referee_temperature,
-        max_tokens=settings.referee_max_tokens,
-        structured=structured(settings),
-    )
+    how = _limits(settings, "referee") | {"model": model or None, "structured": structured(settings)}
+    verdicts = referee.judge(roles.client, items, by_teacher, by_student, iteration=iteration, **how)
     records.write_jsonl(stage.folder / "verdicts.jsonl", verdicts)
     return Judged(items, by_teacher, by_student, verdicts)
 
 
 def _ask_teacher(stage: Stage, roles: Roles, items: Sequence[Instruction], label: str) -> list[Response]:
-    limits = {name: getattr(stage.settings, f"teacher_{name}") for name in ("temperature", "max_tokens")}
-    responses = teacher.respond(roles.client, items, label=label, **limits)
+    responses = teacher.respond(roles.client, items, label=label, **_limits(stage.settings, "teacher"))
     records.write_jsonl(stage.folder / "teacher.jsonl", responses)
     return responses
+
+
+def _limits(settings: Any, role: str) -> dict[str, Any]:
+    """The temperature and the longest reply that are set for a role of the endpoint."""
+    return {name: getattr(settings, f"{role}_{name}") for name in ("temperature", "max_tokens")}
 
 
 def _usable(stage: Stage, responses: Sequence[Response]) -> dict[str, str]:
@@ -196,22 +184,18 @@ def _usable(stage: Stage, responses: Sequence[Response]) -> dict[str, str]:
     useless, kept = teacher.useless(responses), f"all are in {shown(stage.folder / 'teacher.jsonl')}"
     if not answers:
         reason = responses[0].reason or responses[0].status
-        raise StageStopped(
-            f"none of the teacher's {len(responses)} answers can be trained on, the first because: {reason}; {kept}"
-        )
+        problem = f"none of the teacher's {len(responses)} answers can be trained on"
+        raise StageStopped(f"{problem}, the first because: {reason}; {kept}")
     if settings.student.validation_share and len(answers) < 2:
-        raise StageStopped(
-            "one answer cannot be trained on and kept for validation", setting="student.validation_share"
-        )
+        problem = "one answer cannot be trained on and kept for validation"
+        raise StageStopped(problem, setting="student.validation_share")
     others = Counter(r.reason for r in responses if r.status != "ok").most_common(1)
     if others:
         print(f"{len(answers)} of {len(responses)} answers can be trained on; most others: {others[0][0]}.")
     if useless.share > settings.useless_share:
-        raise StageStopped(
-            f"of {useless.answers} answers {useless.declining} decline and {useless.repeated} repeat one text: nothing "
-            f"was trained; {kept}; use another teacher, or allow more",
-            setting="useless_share",
-        )
+        problem = f"of {useless.answers} answers {useless.declining} decline and {useless.repeated} repeat one text"
+        remedy = "use another teacher, or allow more"
+        raise StageStopped(f"{problem}: nothing was trained; {kept}; {remedy}", setting="useless_share")
     if useless.share:
         print(f"{useless.declining} answers decline and {useless.repeated} repeat one text; they are trained on.")
     return answers
@@ -226,11 +210,21 @@ def _require_decided(run: Run, iteration: int) -> None:
     """Stop where no pair could be scored: training on would only show that again."""
     if (counts := sides(run, iteration))["undecided"] and not counts["hard"] + counts["easy"]:
         reasons = Counter(verdict.reason for verdict in read_discrimination(run, iteration).verdicts)
-        raise StageStopped(
-            f"none of the {counts['undecided']} pairs of iteration {iteration} could be scored, most because of: "
-            f"{reasons.most_common(1)[0][0]}; choose another referee",
-            setting="referee_model",
-        )
+        problem = f"none of the {counts['undecided']} pairs of iteration {iteration} could be scored"
+        most = reasons.most_common(1)[0][0]
+        raise StageStopped(f"{problem}, most because of: {most}; choose another referee", setting="referee_model")
+
+
+def iterate(run: Run, roles: Roles, iteration: int, *, discriminating: bool = True) -> None:
+    """One iteration, from the generation of its pools to its discrimination. StageOpen at the first left open."""
+    if iteration > 1:
+        generate(run, roles, iteration - 1)
+    if iteration:
+        imitate(run, roles, iteration)
+    for stage, make in (("evaluation", score), ("discrimination", discriminate))[: 1 + discriminating]:
+        make(run, roles, iteration)
+        if not run.done(iteration, stage):
+            raise StageOpen(f"{stage} of iteration {iteration} stays open: run again to go on")
 
 
 def run_all(run: Run, roles: Roles) -> dict[str, Any]:
@@ -238,13 +232,6 @@ def run_all(run: Run, roles: Roles) -> dict[str, Any]:
     The last iteration generates nothing: its instructions would be for an iteration that does not come."""
     with completed(run.path, run.config):
         for iteration in range(run.config.iterations + 1):
-            if iteration > 1:
-                generate(run, roles, iteration - 1)
-            if iteration:
-                imitate(run, roles, iteration)
-            for stage, make in (("evaluation", score), ("discrimination", discriminate)):
-                make(run, roles, iteration)
-                if not run.done(iteration, stage):
-                    raise StageOpen(f"{stage} of iteration {iteration} stays open: run again to go on")
+            iterate(run, roles, iteration)
             _require_decided(run, iteration)
     return summarise(run)

@@ -59,9 +59,9 @@ def answer(reply: str) -> str:
 def _begun(text: str) -> str:
     """The text after the control tokens at its beginning."""
     before = _BEFORE.match(text)
-    return (
-        text[before.end() :] if before and not (before[0].strip() == "<s>" and "</s>" in text.rstrip()[:-4]) else text
-    )
+    if not before or (before[0].strip() == "<s>" and "</s>" in text.rstrip()[:-4]):
+        return text
+    return text[before.end() :]
 
 
 def _ended(text: str) -> str:

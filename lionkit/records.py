@@ -196,14 +196,9 @@ class Judged(NamedTuple):
 Record = TypeVar("Record", Instruction, Response, Verdict, Candidate)
 
 
-def to_dict(record: Any) -> dict[str, Any]:
-    """The record as JSON-ready values."""
-    return dataclasses.asdict(record)
-
-
 def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     """Write records as JSON Lines, atomically. The same records give the same bytes."""
-    files.write_text(path, "".join(json.dumps(to_dict(r), ensure_ascii=False) + "\n" for r in records))
+    files.write_text(path, "".join(json.dumps(dataclasses.asdict(r), ensure_ascii=False) + "\n" for r in records))
 
 
 _READERS: dict[type, TypeAdapter[Any]] = {k: TypeAdapter(k) for k in (Instruction, Response, Verdict, Candidate)}

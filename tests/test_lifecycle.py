@@ -609,7 +609,7 @@ def named() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "setting":
                 found |= {c.value for c in ast.walk(node.value) if isinstance(c, ast.Constant) and c.value}
-    found |= {setting for _, setting in rounds._REMEDIES.values()}
+    found |= {setting for _, setting in rounds._STOPS["remedies"].values()}
     return found & set(settings.NAMES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import math
@@ -79,12 +80,12 @@ def test_every_kind_round_trips_and_has_no_nan(tmp_path: Path) -> None:
         records.write_jsonl(tmp_path / "x.jsonl", items)
         assert "NaN" not in (tmp_path / "x.jsonl").read_text()
         again = records.read_jsonl(tmp_path / "x.jsonl", kind)
-        assert [records.to_dict(r) for r in again] == [records.to_dict(r) for r in items]
+        assert [dataclasses.asdict(r) for r in again] == [dataclasses.asdict(r) for r in items]
 
 
 def test_bad_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(records.to_dict(Instruction("a"))) + '\n{"instruction": "b", "colour": 1}\n')
+    path.write_text(json.dumps(dataclasses.asdict(Instruction("a"))) + '\n{"instruction": "b", "colour": 1}\n')
     with pytest.raises(DataError, match=r"a\.jsonl, line 2: .*colour"):
         records.read_jsonl(path, Instruction)
     with pytest.raises(DataError, match="no such file"):

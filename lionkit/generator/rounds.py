@@ -29,8 +29,6 @@ PROBE = 64
 ATTEMPTS = 6
 """Most calls for each wanted instruction."""
 _STOPS = tomllib.loads((files(__package__) / "stops.toml").read_text(encoding="utf-8"))
-_REMEDIES: dict[str, tuple[str, str]] = _STOPS["remedies"]
-"""By the rule that rejected most candidates: what to do, and the setting that does it."""
 
 
 class Generation(NamedTuple):
@@ -41,11 +39,7 @@ class Generation(NamedTuple):
 
 
 class GenerationStopped(StageStopped):
-    """The counts are not met; `generation` holds what there is. `cause` is "outage" where replies are missing."""
-
-    def __init__(self, message: str, generation: Generation, cause: str = "", *, setting: str = "") -> None:
-        super().__init__(message, cause, setting=setting)
-        self.generation = generation
+    """The counts are not met; `result` is the `Generation` there is. `cause` is "outage" where replies are missing."""
 
 
 @dataclass
@@ -148,7 +142,7 @@ def generate(
         if lost := [c for c in completions if c.cause == "outage"]:
             problem = f"the endpoint left {len(lost)} of {len(turns)} calls to the generator unanswered"
             problem += f" ({lost[0].error}): run it again to ask only these"
-            raise GenerationStopped(problem, _made(sides, candidates), "outage")
+            raise GenerationStopped(problem, "outage", result=_made(sides, candidates))
     return _made(sides, candidates)
 
 
@@ -162,7 +156,7 @@ def _next_round(sides: list[_Side], candidates: list[Candidate], short: bool) ->
     for side, turns in zip(sides, rounds):
         if side.missing and not turns and not (short and side.made):
             problem, setting = _why(side, sides)
-            raise GenerationStopped(problem, _made(sides, candidates), setting=setting)
+            raise GenerationStopped(problem, setting=setting, result=_made(sides, candidates))
     return [turn for turns in rounds for turn in turns]
 
 
@@ -195,6 +189,6 @@ def _why(stuck: _Side, sides: list[_Side]) -> tuple[str, str]:
     if not stuck.seeds:
         return _STOPS["no_seeds"][stuck.kind], "tau"
     worst = max(stuck.rules, key=stuck.rules.__getitem__, default="otherwise")
-    remedy, setting = _REMEDIES.get(worst, _REMEDIES["otherwise"])
+    remedy, setting = _STOPS["remedies"].get(worst, _STOPS["remedies"]["otherwise"])
     short = ", or set short_generation = true to go on with what there is" if all(side.made for side in sides) else ""
     return f"generation stopped: {'; '.join(map(str, sides))}: {remedy}{short}", setting.format(kind=stuck.kind)

@@ -7,22 +7,17 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Literal
 
 from lionkit.pools import Split
 from lionkit.records import Instruction, Verdict
 
-SeedsBy = Literal["gap", "random", "frontier", "none"]
 
-
-def choose(split: Split, verdicts: Iterable[Verdict], by: SeedsBy = "gap", seed: int = 0) -> Split:
+def choose(split: Split, verdicts: Iterable[Verdict], by: str = "gap", seed: int = 0) -> Split:
     """The split from whose hard and easy instructions new ones are to be made; undecided ones never are.
 
     `gap` (section 3.3): as it is. `random`: the same sizes, dealt without regard to the gap. `frontier`: of the hard
-    ones the half that the student knows in part, by `credit` nearest to 1/2. `none`: no seeds.
+    ones the half that the student knows in part, by `credit` nearest to 1/2. `none`: as it is, nothing is made of it.
     """
-    if by == "none":
-        return Split([], [], split.undecided)
     if by == "random":
         decided = sorted([*split.hard, *split.easy], key=lambda item: item.id)
         random.Random(f"{seed} seeds").shuffle(decided)

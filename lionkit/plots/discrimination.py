@@ -17,10 +17,10 @@ from lionkit.referee import trust
 HARD, EASY = COLOURS["hard"], COLOURS["easy"]
 
 
-def _counted(text: str, table: pd.DataFrame) -> str:
-    """A title that counts the pairs."""
+def _counted(ax: Axes, table: pd.DataFrame, title: str, xlabel: str, ylabel: str, **legend: Any) -> Axes:
+    """`finish` with a title that counts the table's pairs."""
     undecided = int(table["gap"].isna().sum())
-    return f"{text}\n{len(table) - undecided} pairs, {undecided} undecided"
+    return finish(ax, f"{title}\n{len(table) - undecided} pairs, {undecided} undecided", xlabel, ylabel, **legend)
 
 
 def _dots(ax: Axes, x: pd.Series, y: pd.Series, colour: str, label: str) -> None:
@@ -39,8 +39,8 @@ def score_scatter(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     ax.plot(line, line - tau, color=INK, linewidth=0.8, linestyle="--", label=f"gap = τ = {tau:g}")
     ax.fill_between(line, line - tau, line, color=INK, alpha=0.08, linewidth=0)
     ax.set(xlim=(0.5, 10.5), ylim=(0.5, 10.5), aspect="equal")
-    title = _counted("Scores by role, mean of both orders", table)
-    return finish(ax, title, "teacher's score", "student's score", loc="lower left")
+    title = "Scores by role, mean of both orders"
+    return _counted(ax, table, title, "teacher's score", "student's score", loc="lower left")
 
 
 def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -53,8 +53,7 @@ def gap_histogram(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None)
     ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
     if len(gaps):
         ax.set_xlim(min(gaps.min(), 0) - 0.75, max(gaps.max(), tau) + 0.75)
-    title = _counted("How far the student is behind", table)
-    return finish(ax, title, "gap: teacher's score - student's score", "pairs")
+    return _counted(ax, table, "How far the student is behind", "gap: teacher's score - student's score", "pairs")
 
 
 def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -67,7 +66,7 @@ def seat_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xticks([0, 1], ["shown first", "shown second"])
     ax.set(xlim=(-0.3, 1.3), ylim=(0.7, 10.3))
     favoured = f"First seat favoured by {trust.seat_advantage(both).mean():.2f} points"
-    return finish(ax, _counted(favoured, table), "", "mean score")
+    return _counted(ax, table, favoured, "", "mean score")
 
 
 def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -76,8 +75,7 @@ def length_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     decided = table.dropna(subset="gap")
     style: Any = {"gridsize": 30, "mincnt": 1, "cmap": "Blues", "bins": "log", "vmin": 0.1}
     ax.hexbin(trust.length_difference(decided), decided["gap"], **style)
-    title = _counted("Does the longer answer win?", table)
-    return finish(ax, title, "teacher's length - student's length, characters", "gap")
+    return _counted(ax, table, "Does the longer answer win?", "teacher's length - student's length, characters", "gap")
 
 
 def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -88,7 +86,7 @@ def score_distribution(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         counts = np.bincount(np.rint(2 * given[~np.isnan(given)]).astype(int), minlength=21)
         low = 0 if counts[:2].any() else 2  # files from elsewhere may hold a 0, or a score beyond 10
         ax.bar(np.arange(low, len(counts)) / 2 + shift, counts[low:], width=0.2, color=COLOURS[role], label=role)
-    return finish(ax, _counted("Scores given", table), "score", "times given")
+    return _counted(ax, table, "Scores given", "score", "times given")
 
 
 def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -101,8 +99,8 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, tau: float = 1.0, ax: Ax
     ax.axvline(tau, color=INK, linestyle="--", linewidth=0.8)
     ax.axhline(tau, color=INK, linestyle="--", linewidth=0.8)
     outside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}  # the legend's dots are no data
-    title = _counted("Do two judgements agree?", table)
-    return finish(ax, title, "gap, first judgement", "gap, second judgement", **outside)
+    title = "Do two judgements agree?"
+    return _counted(ax, table, title, "gap, first judgement", "gap, second judgement", **outside)
 
 
 def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -117,7 +115,7 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
         ax.plot(at[half], share, "o", color=HARD, label=f"τ = {at[half]:g}: {share:.1f} %")
     ax.axvline(tau, color=INK, linestyle="--", linewidth=1, label=f"τ = {tau:g}")
     ax.set_ylim(0, None)
-    return finish(ax, _counted("How much hangs on τ", table), "τ moved to", "pairs that change sides, %")
+    return _counted(ax, table, "How much hangs on τ", "τ moved to", "pairs that change sides, %")
 
 
 def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -146,4 +144,4 @@ def relative_by_category(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.bar_label(bars, [f"{p:.1f}" for p in percent], padding=3, fontsize=8)
     ax.axvline(100, color=INK, linestyle="--", linewidth=1)
     ax.set_xlim(0, 1.15 * np.nanmax([*percent, 100]))
-    return finish(ax, _counted("Relative score by category", table), "student's total score / teacher's, %", "")
+    return _counted(ax, table, "Relative score by category", "student's total score / teacher's, %", "")

@@ -7,8 +7,6 @@ from matplotlib.axes import Axes
 
 from lionkit.plots.loop import COLOURS, axes, finish, plain
 
-_BINS = np.linspace(0, 1, 21)
-
 
 def novelty_histogram(table: pd.DataFrame, novelty: float = 0.7, ax: Axes | None = None) -> Axes:
     """Candidates by ROUGE-L F1 to their nearest text (`lineage.candidate_table`); those right of the cut are rejected.
@@ -49,7 +47,7 @@ def _by_kind(table: pd.DataFrame, column: str, ax: Axes | None) -> Axes:
     for kind in ("easy", "hard"):
         found = table.loc[table["kind"] == kind, column].dropna()
         label = f"{kind} ({len(found)})"
-        ax.hist((found - 1e-9).clip(0), bins=list(_BINS), color=COLOURS[kind], alpha=0.6, label=label)
+        ax.hist((found - 1e-9).clip(0), bins=20, range=(0, 1), color=COLOURS[kind], alpha=0.6, label=label)
     ax.set_xlim(0, 1)
     ax.locator_params(axis="y", integer=True)
     return ax

@@ -7,11 +7,12 @@ records back. Trainers that want Alpaca's three keys find them and may ignore th
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from lionkit.errors import ConfigError, LionkitError
 from lionkit.files import whole_folder, write_bytes, write_text
-from lionkit.records import Instruction, to_dict, write_jsonl
+from lionkit.records import Instruction, write_jsonl
 
 
 def export(instructions: Sequence[Instruction], path: str | Path) -> Path:
@@ -21,7 +22,7 @@ def export(instructions: Sequence[Instruction], path: str | Path) -> Path:
     folder. Existing files are replaced; a folder only where it is empty or missing.
     """
     path = Path(path)
-    rows = [to_dict(item) for item in instructions]
+    rows = [asdict(item) for item in instructions]
     try:
         if path.suffix == ".json":
             write_text(path, "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n")

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,7 @@ from lionkit.run import settings
 from lionkit.run.folder import Run
 from lionkit.run.provenance import run_path, shown, surroundings
 from lionkit.run.remedies import may_differ, ways
-from lionkit.run.stages import Place, order
-
-STORES = ("calls.sqlite", "student.sqlite")
+from lionkit.run.stages import Place
 
 
 def change(run: Run, *, from_here: bool = False, **changes: Any) -> Run:
@@ -37,41 +36,31 @@ def change(run: Run, *, from_here: bool = False, **changes: Any) -> Run:
     log = []
     for name in flat:
         was, now = settings.value(run.config, name), settings.value(wanted, name)
-        readers = _readers(run, name, now)
-        if readers and not (from_here and may_differ(name)):
-            raise _refusal(run, name, readers[0], now)
+        readers = _readers(run, name, now, run.finished(), from_here)
         if was != now or readers:
             kept = [place.path for place in readers]
             log.append({"setting": name, "was": was, "now": now, "kept_by": kept, "at": time.strftime("%F %T")})
     if log:
-        _keep(run, wanted, log)
-    return dataclasses.replace(run, config=wanted)
-
-
-def _refusal(run: Run, name: str, reader: Place, now: Any) -> ConfigError:
-    was = _recorded(run, reader, name)
-    return ConfigError(f"{name} = {was!r} was read by {reader}: {ways(run.path, reader, name, now)}")
-
-
-def _readers(run: Run, name: str, now: Any) -> list[Place]:
-    """The finished stages that read a setting with another value, and were not told to keep it."""
-    kept, read = run.kept_by(name), settings.READS
-    found = [place for place in run.finished() if name in read[place.stage] and place.path not in kept]
-    return [place for place in found if _recorded(run, place, name) != json.loads(json.dumps(now))]
-
-
-def _recorded(run: Run, place: Place, name: str) -> Any:
-    """The value that a finished stage was made with; the run's own where a stage did not record it yet."""
-    return run.record(*place).get("settings", {}).get(name, settings.value(run.config, name))
-
-
-def _keep(run: Run, wanted: settings.Config, log: list[dict[str, Any]]) -> None:
-    _log(run.path, [*run.changes, *log])
-    settings.write_config(run.path / "config.toml", wanted)
+        _log(run.path, [*run.changes, *log])
+        settings.write_config(run.path / "config.toml", wanted)
     for entry in log:
         method = entry["setting"] in settings.METHOD
         what = "method: stages to come read it" if method else "execution: it changes no result"
         print(f"Changed: {entry['setting']} {entry['was']!r} → {entry['now']!r} ({what}).")
+    return dataclasses.replace(run, config=wanted)
+
+
+def _readers(run: Run, name: str, now: Any, finished: list[Place], from_here: bool) -> list[Place]:
+    """Those of these stages that read a setting with another value and were not told to keep it; ConfigError where
+    they cannot be told so now."""
+    kept, own = run.kept_by(name), settings.value(run.config, name)
+    read = [place for place in finished if name in settings.READS[place.stage] and place.path not in kept]
+    was = {place: run.record(*place).get("settings", {}).get(name, own) for place in read}  # own: not recorded yet
+    others = [place for place in read if was[place] != now]
+    if others and not (from_here and may_differ(name)):
+        told = ways(run.path, others[0], name, now)
+        raise ConfigError(f"{name} = {was[others[0]]!r} was read by {others[0]}: {told}")
+    return others
 
 
 def _log(folder: Path, entries: list[dict[str, Any]]) -> None:
@@ -91,17 +80,15 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
         raise ConfigError(f"there is a run of the name {name} already: give the fork another name")
     wanted = settings.apply(run.config, flat)
     for setting in flat:
-        now = settings.value(wanted, setting)
-        readers = [place for place in _readers(run, setting, now) if place in kept]
-        if readers and not may_differ(setting):
-            raise _refusal(run, setting, readers[0], now)
+        _readers(run, setting, settings.value(wanted, setting), kept, from_here=True)
+    hidden = shutil.ignore_patterns(".*", "checkpoints")
     with files.whole_folder(path) as work:
         settings.write_config(work / "config.toml", run.config)
         paths = [place.path for place in kept]
         _log(work, [e | {"kept_by": [path for path in e["kept_by"] if path in paths]} for e in run.changes])
         for place in kept:
-            shutil.copytree(run.folder(*place), work / place.path, copy_function=_share, ignore=_hidden)
-        for store in STORES:
+            shutil.copytree(run.folder(*place), work / place.path, copy_function=_share, ignore=hidden)
+        for store in ("calls.sqlite", "student.sqlite"):
             if (run.path / store).is_file():
                 copy_store(run.path / store, work / store)
         noted = {path: run.stages.get(path, {}) for path in paths}
@@ -125,20 +112,14 @@ def _until(run: Run, after: str) -> list[Place]:
     iteration = int(number)
     last = Place(iteration, stage or ("generation" if run.done(iteration, "generation") else "discrimination"))
     run.require(*last)
-    whole = order(iteration)
-    return [place for place in run.finished() if place in whole[: whole.index(last) + 1]]
+    finished = run.finished()
+    return finished[: finished.index(last) + 1]
 
 
 def _share(source: str, target: str) -> None:
     """A copy; of weights, which are only ever replaced as a whole, a second name of the same file where that goes."""
     if Path(source).suffix == ".safetensors":
-        try:
+        with suppress(OSError):  # another disk, or one without links
             os.link(source, target)
             return
-        except OSError:  # another disk, or one without links
-            pass
     shutil.copyfile(source, target)
-
-
-def _hidden(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name.startswith(".") or name == "checkpoints"]

@@ -19,9 +19,9 @@ from lionkit.run import settings
 from lionkit.run.folder import Run
 from lionkit.run.opening import saved
 from lionkit.run.reading import read_evaluation, sides
+from lionkit.run.stages import pools_before
 
 COLUMNS = ["iteration", "train_pool", "cache_pool", "hard", "easy", "undecided", "relative_score", "exact_match"]
-SCORES = ["run", *COLUMNS, "low", "high"]
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -30,19 +30,10 @@ def summarise(run: Run) -> dict[str, Any]:
     while run.done(len(rows), "evaluation") and run.done(len(rows), "discrimination"):
         iteration = len(rows)
         scored, counts = run.result(iteration, "evaluation"), sides(run, iteration)
-        before = run.result(0, "pools") if iteration <= 1 else run.result(iteration - 1, "generation")
-        parts = ("train",) if "train" in before else ("new_hard", "new_easy", "replayed")
-        train_pool = sum(before.get(part, 0) for part in parts) if iteration else 0
-        rows.append(
-            {
-                "iteration": iteration,
-                "train_pool": train_pool,
-                "cache_pool": sum(counts.values()),
-                **counts,
-                "relative_score": scored["relative_score"],
-                "exact_match": scored["exact_match"],
-            }
-        )
+        before = run.result(*pools_before(iteration))
+        train_pool = sum(before.get(part, 0) for part in ("train", "new_hard", "new_easy", "replayed"))
+        sizes = {"train_pool": train_pool if iteration else 0, "cache_pool": sum(counts.values()), **counts}
+        rows.append({"iteration": iteration, **sizes, **{name: scored[name] for name in COLUMNS[-2:]}})
     return {"iterations": rows, "seconds": run.seconds}
 
 
@@ -92,12 +83,11 @@ class Comparison:
             "Paid calls": (self.costs, "{:,.2f}"),
             "Settings that differ": (self.changed, "{:g}"),
         }
-        return "\n\n".join(
-            f"{title}\n{table.to_string(index=False, float_format=form.format, na_rep='-')}"
-            if len(table)
-            else f"{title}: none"
-            for title, (table, form) in parts.items()
-        )
+        shown = []
+        for title, (table, form) in parts.items():
+            text = table.to_string(index=False, float_format=form.format, na_rep="-")
+            shown.append(f"{title}\n{text}" if len(table) else f"{title}: none")
+        return "\n\n".join(shown)
 
     __repr__ = __str__
 
@@ -123,7 +113,7 @@ def compare(runs: Sequence[Run | str]) -> Comparison:
             found = evaluate.paired_difference(first, verdicts)
             differences.append({"iteration": iteration, "run": name, **found._asdict()})
     return Comparison(
-        pd.DataFrame(scores, columns=SCORES).astype(dict.fromkeys(("relative_score", "exact_match"), float)),
+        pd.DataFrame(scores, columns=["run", *COLUMNS, "low", "high"]).astype(dict.fromkeys(COLUMNS[-2:], float)),
         pd.DataFrame(differences),
         pd.DataFrame([_cost(run) for run in opened]),
         _changed(opened),

@@ -21,9 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lionkit import config as settings
 from lionkit import files
-from lionkit.config import Config
+from lionkit.config import OPENAI_URL, SANDBOX_URL, Config
 from lionkit.errors import LionkitError, StageChanged, StageMissing, StageStopped
 from lionkit.run.provenance import digest, shown, surroundings
 from lionkit.run.remedies import anew, completed, ways
@@ -52,8 +51,8 @@ class Run:
     def banner(self) -> str:
         """What the first cell says aloud: mode, reason, who plays which role, where it is kept, what was changed."""
         api, student = self.config.api, self.config.student
-        known = api.base_url == settings.SANDBOX_URL
-        url = "api.openai.com" if api.base_url in (None, settings.OPENAI_URL) else api.base_url
+        known = api.base_url == SANDBOX_URL
+        url = "api.openai.com" if api.base_url in (None, OPENAI_URL) else api.base_url
         teacher = "the answer key (rules, not a language model)" if known else f"{api.model} at {url}"
         where = f", answering from {self.config.student_url}" if self.config.student_url else ""
         lines = [
@@ -143,7 +142,7 @@ class Run:
         if "settings" not in done:  # made before settings were recorded: there is nothing to compare
             return
         for name, was in done["settings"].items():
-            now = json.loads(json.dumps(value(self.config, name)))  # as done.json gives it back
+            now = value(self.config, name)
             if was != now and place.path not in self.kept_by(name):
                 problem = f"{place} was made with {name} = {was!r}, and the settings now say {now!r}"
                 raise StageChanged(f"{problem}: {ways(self.path, place, name, now)}")

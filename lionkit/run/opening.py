@@ -71,8 +71,7 @@ def _existing(path: Path, mode: str, reason: str, preset: str, from_here: bool, 
         reason = f"this run was started so; for {mode} mode ({reason}) open a run of another name"
     elif mode == "live":
         reason += _unheard(kept.api)
-    run = Run(path, kept, reason)
-    return change(run, from_here=from_here, **_located(changes)) if changes else run
+    return change(Run(path, kept, reason), from_here=from_here, **_located(changes))
 
 
 def _unheard(api: ApiConfig) -> str:

@@ -24,20 +24,14 @@ from lionkit.files import read_text, write_text
 
 _TEACHER = ("api.base_url", "api.model", "teacher_temperature", "teacher_max_tokens")
 _STUDENT = ("seed", "student.model", "student.quantize", "student.template")
-_TRAINING = tuple(
-    f"student.{name}"
-    for name in (
-        *("rank", "alpha", "dropout", "learning_rate", "later_rate", "epochs", "step_rows", "max_length"),
-        *("validation_share", "patience"),
-    )
-)
+_TRAINING = "rank alpha dropout learning_rate later_rate epochs step_rows max_length validation_share patience".split()
 _ANSWERS = ("student.max_new_tokens", "student.temperature", "student_url", "student_name")
 _REFEREE = ("referee_temperature", "referee_max_tokens", "referee_bias", "structured")
 _GENERATOR = tuple(f"generator_{name}" for name in ("model", "temperature", "max_tokens", "draw"))
 _NEW = ("tau", "novelty", "hard_size", "easy_size", "seeds_by", "replay_share")
 READS: dict[str, tuple[str, ...]] = {
     "pools": ("seed", "seed_file", "train_size", "heldout_size"),
-    "imitation": (*_TEACHER, *_STUDENT, *_TRAINING),
+    "imitation": (*_TEACHER, *_STUDENT, *(f"student.{name}" for name in _TRAINING)),
     "evaluation": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "judge_model"),
     "discrimination": (*_TEACHER, *_STUDENT, *_ANSWERS, *_REFEREE, "referee_model"),
     "generation": ("seed", "api.base_url", "api.model", *_GENERATOR, *_NEW),
@@ -89,9 +83,8 @@ def flatten(changes: Mapping[str, Any]) -> dict[str, Any]:
         if name not in NAMES:
             near = [n for n in NAMES if n.endswith(f".{name}")] or difflib.get_close_matches(name, NAMES, 1, 0.8)
             known = ", ".join(n for n in NAMES if n.startswith(name.rpartition(".")[0]))
-            raise ConfigError(
-                f"{name} is not a setting: {f'did you mean {near[0]}?' if near else f'known are {known}'}"
-            )
+            remedy = f"did you mean {near[0]}?" if near else f"known are {known}"
+            raise ConfigError(f"{name} is not a setting: {remedy}")
     return {name: _plain(name, given) for name, given in flat.items()}
 
 
@@ -130,9 +123,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     return found
 
 
-PRESETS: dict[str, dict[str, Any]] = tomllib.loads(
-    files(__package__).joinpath("presets.toml").read_text(encoding="utf-8")
-)
+PRESETS: dict[str, dict[str, Any]] = tomllib.loads((files(__package__) / "presets.toml").read_text(encoding="utf-8"))
 """What each preset sets (`presets.toml`); all else is as in `Config`."""
 
 
@@ -180,6 +171,5 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     student = values.get("student")
     if not isinstance(student, dict) or not {"batch_size", "accumulation"} & student.keys():
         return values
-    rows, times = student.get("batch_size", 8), student.get("accumulation", 1)
-    kept = {name: given for name, given in student.items() if name not in ("batch_size", "accumulation")}
-    return values | {"student": kept | {"step_rows": rows * times, "device_rows": rows}}
+    rows, times = student.pop("batch_size", 8), student.pop("accumulation", 1)
+    return values | {"student": student | {"step_rows": rows * times, "device_rows": rows}}

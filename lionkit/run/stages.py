@@ -71,14 +71,14 @@ class Stage:
     inputs: dict[str, str]
     """Digests of the files of earlier stages that it may use, by their paths in the run."""
 
-    def whole(self, rows: Sequence[Response | Verdict], result: dict[str, Any] | None = None) -> dict[str, Any]:
+    def whole(self, rows: Sequence[Response | Verdict], result: dict[str, Any]) -> dict[str, Any]:
         """The result, if no more rows than allowed lack an answer for the endpoint's reasons; else StageOpen."""
-        missing, allowed, result = [row for row in rows if row.missing], self.settings.missing_share, result or {}
+        missing, allowed = [row for row in rows if row.missing], self.settings.missing_share
         if not missing:
             return result
         told = f"{len(missing)} of {len(rows)} rows have no answer yet ({missing[0].reason})"
         if len(missing) > allowed * len(rows):
             ways = "run again to ask for these alone, or allow more of them to be missing"
-            raise StageOpen(f"{self.place} stays open: {told}; {ways}", result, setting="missing_share")
+            raise StageOpen(f"{self.place} stays open: {told}; {ways}", setting="missing_share", result=result)
         print(f"{self.place} goes on without them: {told}, and missing_share = {allowed:g} allows it.")
         return result | {"missing": len(missing)}

@@ -145,7 +145,7 @@ def test_a_seed_has_at_most_twice_its_even_share() -> None:
     split = Split(SPLIT.hard[:4], SPLIT.easy, [])
     with pytest.raises(GenerationStopped) as caught:
         generate(client, split, SEEDS, hard_size=8, easy_size=0)  # type: ignore[arg-type]
-    made = caught.value.generation.instructions
+    made = caught.value.result.instructions
     assert [item.parent for item in made] == [fruitful.id] * 4  # of eight, four seeds have two each
     assert "4 of 8 hard" in str(caught.value)
 
@@ -164,16 +164,16 @@ def test_a_hopeless_generator_ends_the_stage_early_with_the_reason(reply: Any, r
     assert f"0 of 3000 hard from {PROBE} calls (rejected: {rule}" in str(error)
     assert "0 of 3000 easy" in str(error)
     assert "\n" not in str(error)
-    assert len(error.generation.candidates) == len(client.asked)
+    assert len(error.result.candidates) == len(client.asked)
 
 
 def test_a_poor_generator_ends_at_its_attempt_cap_with_what_it_made_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "ATTEMPTS", 3)
     error, client = stopped(lambda call: "" if call % 40 else sentence(call))
-    assert len([c for c in error.generation.candidates if c.kind == "hard"]) == 36
+    assert len([c for c in error.result.candidates if c.kind == "hard"]) == 36
     assert "from 36 calls (rejected: empty" in str(error)
-    accepted = [c for c in error.generation.candidates if c.status == "accepted"]
-    assert len(error.generation.instructions) == len(accepted) >= 1
+    accepted = [c for c in error.result.candidates if c.status == "accepted"]
+    assert len(error.result.instructions) == len(accepted) >= 1
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_an_outage_stops_after_the_round_and_its_calls_count_for_nothing() -> No
     assert (error.cause, error.setting) == ("outage", "")
     assert len(client.asked) == 24
     assert "8 of 24 calls to the generator unanswered (HTTP 503)" in str(error)
-    assert len(error.generation.candidates) == len(error.generation.instructions) == 16
+    assert len(error.result.candidates) == len(error.result.instructions) == 16
     whole, _ = run(sentence)
     again, client = run(sentence)  # the same calls again, now all of them are answered
     assert again == whole

@@ -30,7 +30,6 @@ def test_gap_is_the_papers_choice_and_random_the_same_sizes() -> None:
     assert {i.id for i in [*dealt.hard, *dealt.easy]} == {i.id for i in items}
     assert dealt.hard != split.hard
     assert seeds.choose(split, verdicts, "random", seed=3) == dealt != seeds.choose(split, verdicts, "random", seed=4)
-    assert seeds.choose(split, verdicts, "none").hard == seeds.choose(split, verdicts, "none").easy == []
 
 
 def test_the_frontier_is_what_is_half_known() -> None:
