@@ -187,7 +187,8 @@ def _listed(names: Iterable[Any]) -> str:
 def _text(key: str, value: Any) -> str:
     if value is None or isinstance(value, float) and not math.isfinite(value):
         what = "null" if value is None else value
-        raise ValueError(f'{key} is missing ({what}): fill the cell, remove the row, or leave out columns={{"{key}": ""}}')
+        remedy = f'fill the cell, remove the row, or leave the column out: columns={{"{key}": ""}}'
+        raise ValueError(f"{key} is missing ({what}): {remedy}")
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if not isinstance(value, str):

@@ -8,7 +8,6 @@ from typing import Any
 
 from lionkit.config import OPENAI_URL, SANDBOX_URL, ApiConfig, Config, endpoint
 from lionkit.errors import ConfigError
-from lionkit.pools.rows import is_hub_name
 from lionkit.run import settings
 from lionkit.run.branch import change
 from lionkit.run.folder import Run
@@ -71,7 +70,7 @@ def _existing(path: Path, mode: str, reason: str, preset: str, from_here: bool, 
         reason = f"this run was started so; for {mode} mode ({reason}) open a run of another name"
     elif mode == "live":
         reason += _unheard(kept.api)
-    return change(Run(path, kept, reason), from_here=from_here, **_located(changes))
+    return change(Run(path, kept, reason), from_here=from_here, **changes)
 
 
 def _unheard(api: ApiConfig) -> str:
@@ -91,21 +90,10 @@ def _begin(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
     if mode == "live":
         own = ApiConfig().model if config.api.model == "answer-key" else config.api.model
         live = {"api.base_url": endpoint(ApiConfig()), "api.model": os.environ.get("LIONKIT_MODEL", "") or own}
-    given = {name: new for name, new in settings.flatten(_located(changes)).items() if new is not None}
+    given = {name: new for name, new in settings.flatten(settings.located(changes)).items() if new is not None}
     config = settings.apply(config, {"mode": mode, **live, **given})
     if mode == "offline" and config.api.base_url != SANDBOX_URL:
         asked = f"{config.api.model} at {config.api.base_url or OPENAI_URL}"
         remedy = "set OPENAI_API_KEY or OPENAI_BASE_URL, or LIONKIT_MODE=live to plan first"
         raise ConfigError(f"these settings ask {asked}, not offline: {remedy}")
     return config
-
-
-def _located(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes, with the whole path of a seed file that is there, so that it is found from anywhere."""
-    name = changes.get("seed_file")
-    if not name or not isinstance(name, str | os.PathLike):  # anything else is refused when it is applied
-        return dict(changes)
-    path = Path(name := os.fspath(name)).expanduser()
-    if not path.exists() and not is_hub_name(name):
-        raise ConfigError(f"seed_file: there is no {path}: give a file, or a hub data set as owner/name")
-    return {**changes, "seed_file": str(path.resolve()) if path.exists() else name}

@@ -21,6 +21,7 @@ import tomli_w
 from lionkit.config import ApiConfig, Config, Mode, StudentConfig, to_dict
 from lionkit.errors import ConfigError, DataError
 from lionkit.files import read_text, write_text
+from lionkit.pools.rows import is_hub_name
 
 _TEACHER = ("api.base_url", "api.model", "teacher_temperature", "teacher_max_tokens")
 _STUDENT = ("seed", "student.model", "student.quantize", "student.template")
@@ -125,6 +126,17 @@ def parse(arguments: list[str]) -> dict[str, Any]:
 
 PRESETS: dict[str, dict[str, Any]] = tomllib.loads((files(__package__) / "presets.toml").read_text(encoding="utf-8"))
 """What each preset sets (`presets.toml`); all else is as in `Config`."""
+
+
+def located(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes, with the whole path of a seed file that is there, so that it is found from anywhere."""
+    name = changes.get("seed_file")
+    if not name or not isinstance(name, str | os.PathLike):  # anything else is refused when it is applied
+        return dict(changes)
+    path = Path(name := os.fspath(name)).expanduser()
+    if not path.exists() and not is_hub_name(name):
+        raise ConfigError(f"seed_file: there is no {path}: give a file, or a hub data set as owner/name")
+    return {**changes, "seed_file": str(path.resolve()) if path.exists() else name}
 
 
 def preset(name: str) -> Config:

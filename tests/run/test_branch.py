@@ -248,6 +248,16 @@ def test_a_fork_that_cannot_be_is_one_line_and_leaves_nothing(
     assert [p.name for p in finished.path.parent.iterdir() if not p.name.startswith(".")] == ["r"]
 
 
+def test_a_fork_takes_a_seed_file_by_its_whole_path(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="seed_file: there is no gone.json"):
+        finished.fork("x", "start", seed_file="gone.json")
+    (tmp_path / "mine.json").write_text('[{"instruction": "Add these numbers: 4, 3"}]')
+    monkeypatch.chdir(tmp_path)
+    assert finished.fork("x", "start", seed_file="mine.json").config.seed_file == str(tmp_path / "mine.json")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
