@@ -68,6 +68,8 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], keys: tupl
 def _plain(answer: Any, keys: tuple[Any, ...] = ()) -> Any:
     """Numbers, texts and lists of an array, tensor, tuple or iterator, or of a dictionary that has just these keys."""
     answer = answer.tolist() if hasattr(answer, "tolist") else answer
+    if isinstance(answer, Real | Decimal) and not isinstance(answer, int):
+        return float(answer)
     if isinstance(answer, dict) and set(answer) == set(keys):
         answer = [answer[key] for key in keys]
     if isinstance(answer, Iterable) and not isinstance(answer, str | bytes | dict | set | frozenset):
@@ -82,9 +84,10 @@ def _same(got: Any, wanted: Any, tolerance: float) -> bool:
     if isinstance(wanted, list | tuple):
         alike = isinstance(got, list) and len(got) == len(wanted)
         return alike and all(_same(one, other, tolerance) for one, other in zip(got, wanted))
-    if isinstance(wanted, int | float) and isinstance(got, Real | Decimal):
-        both_nan = math.isnan(got) and math.isnan(wanted)
-        return both_nan or math.isclose(got, wanted, rel_tol=1e-6, abs_tol=tolerance)
+    if isinstance(wanted, int | float) and isinstance(got, int | float):
+        if got != got or abs(got) > 1e300:  # NaN, or what may be too large an int for a float
+            return got != got and wanted != wanted
+        return math.isclose(got, wanted, rel_tol=1e-6, abs_tol=tolerance)
     return isinstance(got, type(wanted)) and bool(got == wanted)
 
 
@@ -129,7 +132,7 @@ def _picked(function: Callable[..., Any], groups: dict[str, list[int]], size: in
     if any(chosen.count(item) > 1 for item in chosen):
         return "an item twice"
     counts = sorted(sum(item in group for item in chosen) for group in groups.values())
-    return counts if sum(counts) == len(chosen) else "an item of no list"
+    return f"{'+'.join(map(str, counts))} items" if sum(counts) == len(chosen) else "an item of no list"
 
 
 def check_labels_for(function: Callable[..., Any]) -> bool:

@@ -60,17 +60,19 @@ NO_INPUT: list[Row] = [
     (("Use N/A or <noinput>",), "Use N/A or <noinput>", ..., _within),
 ]
 _groups = {"a": [1, 2, 3, 4], "b": [5, 6, 7], "c": [8]}
+_of_4, _of_5, _of_7, _of_8 = (_groups, 4), (_groups, 5), (_groups, 7), (_groups, 8)
+_of_3 = ({**_groups, "d": []}, 3)
 SPREAD: list[Row] = [  # the answers here: how many each list gave, fewest first
-    ((_groups, 4), [1, 1, 2], [0, 0, 4], "the first list gave all: each has its turn before one gives a second"),
-    ((_groups, 4), [1, 1, 2], [1, 1, 1], "fewer than `size` were picked: the others go on after the shortest list"),
-    ((_groups, 4), [1, 1, 2], [0, 2, 2], "a quota rounded up is used up before the last list has its turn"),
-    ((_groups, 4), [1, 1, 2], [1, 3, 4], "`size` says how many to pick, not all that there are"),
-    ((_groups, 5), [1, 2, 2], [1, 1, 3], "what is left over is dealt out in turn, not all to one list"),
-    ((_groups, 7), [1, 3, 3], "an item twice", "an item was picked twice: what is taken is no longer there"),
-    ((_groups, 7), [1, 3, 3], [1, 2, 2], "what a short list cannot give is given by the others"),
-    ((_groups, 8), [1, 3, 4], "an item of no list", "an empty list gives nothing: a filler such as None is no item"),
-    ((_groups, 8), [1, 3, 4], IndexError, "a list was empty when its turn came: pass over it, the others go on"),
-    (({**_groups, "d": []}, 3), [0, 1, 1, 1], ..., "a list without items gives none, and the others give in its place"),
+    (_of_4, "1+1+2 items", "0+0+4 items", "the first list gave all: each has its turn before one gives a second"),
+    (_of_4, "1+1+2 items", "1+1+1 items", "fewer than `size` were picked: the others go on after the shortest list"),
+    (_of_4, "1+1+2 items", "0+2+2 items", "a quota rounded up is used up before the last list has its turn"),
+    (_of_4, "1+1+2 items", "1+3+4 items", "`size` says how many to pick, not all that there are"),
+    (_of_5, "1+2+2 items", "1+1+3 items", "what is left over is dealt out in turn, not all to one list"),
+    (_of_7, "1+3+3 items", "an item twice", "an item was picked twice: what is taken is no longer there"),
+    (_of_7, "1+3+3 items", "1+2+2 items", "what a short list cannot give is given by the others"),
+    (_of_8, "1+3+4 items", "an item of no list", "an empty list gives nothing: a filler such as None is no item"),
+    (_of_8, "1+3+4 items", IndexError, "a list was empty when its turn came: pass over it, the others go on"),
+    (_of_3, "0+1+1+1 items", ..., "a list without items gives none, and the others give in its place"),
 ]
 
 # 02 · Imitation
@@ -104,12 +106,7 @@ MEAN_LOSS: list[Row] = [
     (_batches, 11 / 6, 2.0, "all batches count, not the first alone"),
     (_batches, 11 / 6, 51 / 6, "the losses are sums already: times their tokens they would count twice"),
     (_batches, 11 / 6, 1, "keep the fraction, and all batches: neither // nor the last one alone"),
-    (
-        _empty,
-        2.0,
-        ZeroDivisionError,
-        "a mean of means fails at a batch without tokens; a ratio of sums does not",
-    ),
+    (_empty, 2.0, ZeroDivisionError, "a mean of means fails at a batch without tokens, a ratio of sums does not"),
     (_empty, 2.0, ..., _means),
 ]
 
@@ -125,6 +122,7 @@ LABEL: list[Row] = [
     ((1.5, 2.0), "easy", "hard", "τ is an argument: compare with `tau`, not with a number of your own"),
 ]
 _rows, _fair = ([(6, 6, 8, 7), (7, 4, 4, 7)],), ([(8, 6, 8, 6), (7, 7, 7, 7)],)
+_skewed = ([(7, 7, 7, 7), (7, 7, 7, 7), (9, 4, 6, 7)],)
 _signs = "gains keep their sign: with absolute values mere noise looks like a bias"
 _alone = "one order alone cannot tell a seat's gain from a better answer"
 _quality = "that is how much better an answer is, not what its seat gives: compare each role with itself"
@@ -141,6 +139,7 @@ SEAT_BIAS: list[Row] = [
     (_rows, 1.25, 0.625, "the gain is the whole difference between the seats, not half of it"),
     (_rows, 1.25, 0.25, _quality),
     (_fair, 0.0, 1.0, _quality),
+    (_skewed, 1.0, ..., "the mean is asked for: the rows without a gain, and the one with it, all count"),
     (_fair, 0.0, ..., "where each role has the same score in both seats there is no bias"),
 ]
 
@@ -232,11 +231,11 @@ INTERLEAVE: list[Row] = [
 _early = "without a score before the last `patience` there is no best to compare with: go on"
 SHOULD_STOP: list[Row] = [
     (([0.3, 0.5, 0.6], 2), False, ..., "these scores still rise: the last ones are above the best before them"),
-    (([0.6, 0.7, 0.5], 2), False, ..., "only the last score was read: one of the last `patience` was better"),
+    (([0.6, 0.5], 1), True, ..., "`patience` is an argument: here one score that is no better is enough"),
+    (([0.6, 0.7, 0.5], 2), False, ..., "one of the last `patience` was better: the last score alone does not say"),
     (([0.9, 0.5, 0.6, 0.7], 2), True, ..., "compare with the best before, not with a neighbour or the worst"),
     (([0.3, 0.9, 0.5, 0.5], 2), True, ..., "compare with the best of all before, not with the first"),
     (([0.3, 0.6, 0.5, 0.6], 2), True, ..., "a score that equals the best is no better: it does not start anew"),
-    (([0.6, 0.5], 1), True, ..., "`patience` is an argument: here one score that is no better is enough"),
     (([0.6, 0.5], 2), False, ..., _early),
     (([0.6, 0.5], 2), False, Exception, _early),
 ]
@@ -250,7 +249,7 @@ RELATIVE_SCORE: list[Row] = [
     (_scored, 11 / 15, 15 / 11, "the fraction is upside down: the student's total over the teacher's"),
     (_scored, 11 / 15, 1100 / 15, "a share is asked for, not per cent"),
     (_scored, 11 / 15, -4 / 3, "a ratio of the totals is asked for, not a mean difference"),
-    (_scored, 11 / 15, 1.0, "all pairs count, not the last alone"),
+    (_scored, 11 / 15, 1.0, "all pairs count: that is the ratio of one of them"),
     (_scored, 11 / 15, 2 / 3, "how often the student keeps up is another measure: add up the scores"),
     (_unscored, 0.7, 16 / 19, _pairs),
     (_unscored, 0.7, 16 / 10, _pairs),
@@ -266,12 +265,7 @@ BOOTSTRAP: list[Row] = [
     (_resampled, _interval, (15.35, 9.33), "the lower end comes first"),
     (_resampled, _interval, "as wide as the values", "percentiles are taken of the means, not of the values"),
     (_resampled, _interval, "no width", "without replacement every list has the same mean: draw with replacement"),
-    (
-        _resampled,
-        _interval,
-        "not about the mean",
-        "np.percentile counts in per cent: 2.5 and 97.5, not 0.025 and 0.975",
-    ),
+    (_resampled, _interval, "not about the mean", "np.percentile counts in per cent: 2.5 and 97.5"),
     (_resampled, _interval, "another for the same seed", "the seed is ignored: the same seed must draw the same lists"),
     (_resampled, _interval, "one for all seeds", "the seed is ignored: another seed must draw other lists"),
     (_resampled, _interval, "one for all draws", "`draws` is ignored: it says how many lists are drawn"),
@@ -328,8 +322,8 @@ CHANGES: list[Row] = [
     (_change, (3, 1), KeyError, "an id may be in one of the two only: look before you ask"),
     (_same, (0, 0), ..., "what keeps its label was neither learned nor lost"),
 ]
-_first = [(9, 6, 9), (6, 6, 3)]
-_seeds = ([_first, [(1, 4, 4), (1, 1, 1), (1, 1, 5)]],)
+_first, _second = [(9, 6, 9), (6, 6, 3)], [(1, 4, 4), (1, 1, 1), (1, 1, 5)]
+_seeds = ([_first, _second],)
 _items = "the mean of the ratios is not the ratio of the sums: a small teacher score would weigh more"
 MEAN_OVER_SEEDS: list[Row] = [
     (_seeds, -0.025, 0.0, "one long list lets the seed with more points count more: a ratio a seed, then their mean"),
@@ -341,5 +335,6 @@ MEAN_OVER_SEEDS: list[Row] = [
     (_seeds, -0.025, -0.3, "all seeds count, not the last alone"),
     (_seeds, -0.025, 0.275, "differences keep their sign: a seed that loses counts against one that wins"),
     (_seeds, -0.025, -0.125, "both students are measured against the teacher, not against each other"),
+    (([_first, _first, _second],), 0.2 / 3, ..., "the mean is asked for: every seed counts, and counts alike"),
     (([_first],), 0.25, ..., "with one seed, its own difference is the mean"),
 ]
