@@ -260,7 +260,18 @@ def test_an_exercise_rejects_what_is_no_answer(name: str, capsys: pytest.Capture
     assert not check(lambda *arguments: print("an answer that is printed is not returned"))
     assert "is a `return` missing?" in capsys.readouterr().out
     zeros = np.zeros((2, 2))
-    for answer in ("wrong", {}, object(), math.nan, 1j, zeros, [zeros] * 6, pd.DataFrame(zeros)):
+    for answer in (
+        "wrong",
+        {},
+        object(),
+        math.nan,
+        Decimal("NaN"),
+        10**400,
+        1j,
+        zeros,
+        [zeros] * 6,
+        pd.DataFrame(zeros),
+    ):
         assert not check(lambda *arguments, answer=answer: answer)
     assert "correct" not in capsys.readouterr().out
 

@@ -398,6 +398,11 @@ def seat_bias__half(rows: Rows) -> float:
     return _mean([(t1 - t2 + s1 - s2) / 4 for t1, s2, t2, s1 in rows])
 
 
+def seat_bias__median(rows: Rows) -> float:
+    """The median of the rows, where *the mean* is asked for."""
+    return float(np.median([(t1 - t2 + s1 - s2) / 2 for t1, s2, t2, s1 in rows]))
+
+
 def _scored(values: Sequence[str | float | None]) -> tuple[float | None, ...]:
     numbers = [None if value in (None, "") else float(value) for value in values]  # type: ignore[arg-type]
     return tuple(number if number is not None and 1 <= number <= 10 else None for number in numbers)
@@ -635,8 +640,18 @@ def interleave__hard_is_longer(hard: list[Any], easy: list[Any]) -> list[Any]:
 
 
 def should_stop__last_only(scores: list[float], patience: int) -> bool:
-    """*Only the last score* is read."""
+    """Only *the last score alone* is read."""
     return len(scores) > patience and scores[-1] <= max(scores[:-patience])
+
+
+def should_stop__any(scores: list[float], patience: int) -> bool:
+    """Enough that any of the last is no better, though *one of the last* was."""
+    return len(scores) > patience and min(scores[-patience:]) <= max(scores[:-patience])
+
+
+def should_stop__one_more(scores: list[float], patience: int) -> bool:
+    """Off by one: waits for one more than *`patience`*."""
+    return len(scores) > patience + 1 and max(scores[-patience - 1 :]) <= max(scores[: -patience - 1])
 
 
 def should_stop__strict(scores: list[float], patience: int) -> bool:
@@ -1002,3 +1017,8 @@ def mean_over_seeds__absolute(seeds: Seeds) -> float:
 def mean_over_seeds__without_teacher(seeds: Seeds) -> float:
     """The students against each other, not *against the teacher*."""
     return _mean([sum(row[0] for row in seed) / sum(row[1] for row in seed) - 1 for seed in seeds])
+
+
+def mean_over_seeds__median(seeds: Seeds) -> float:
+    """The median of the seeds, where *the mean* is asked for."""
+    return float(np.median([_difference(seed) for seed in seeds]))
