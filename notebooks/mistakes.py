@@ -84,7 +84,7 @@ LABELS_FOR: list[Row] = [
     (_ids, _labels, [-100, -100, -100, 8, 9], "eos is learned too: a student that never sees it never stops"),
     (_ids, _labels, [-100, -100, -100, 8, 9, -100], "eos is learned too: masked from the loss, it is never said"),
     (_ids, _labels, [5, 6, 7, 8, 9, 2], "the prompt is given, not learned: its labels are −100"),
-    (_ids, _labels, [-100, -100, -100, -100, 9, 2], "the mask is one too long: the response's first token is learned"),
+    (_ids, _labels, [-100, -100, -100, -100, 9, 2], "the mask is one too long: the response's first is learned too"),
     (_ids, _labels, [-100, -100, 7, 8, 9, 2], "the mask is one too short: the prompt's last token would be learned"),
     (_ids, _labels, [-100, 8, 9, 2], "each token of the prompt has its own −100: labels are as many as tokens"),
     (_ids, _labels, [8, 9, 2], "labels are as many as tokens: those of the prompt are −100, not left out"),
