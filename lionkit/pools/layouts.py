@@ -133,7 +133,7 @@ def exchange(column: str, said: list[Turn], last: bool) -> tuple[str, str, str, 
     return system, talk[at][1], "\n\n".join(filter(None, [before, *given])), answer, len(asked) - 1
 
 
-def choose(options: Any, column: str, answer: Any) -> tuple[str, str]:
+def choose(options: Any, column: str | None, answer: Any) -> tuple[str, str]:
     """(the choices, a line each; the right one): `answer` is a label, a place from 0, or the text of one."""
     if isinstance(options, str):
         return options.strip(), str(answer).strip()
@@ -144,7 +144,7 @@ def choose(options: Any, column: str, answer: Any) -> tuple[str, str]:
     said = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
     key = str(said).strip().lower()
     bare = re.sub(r"^\(?(\w+)[).:]+ ?", r"\1. ", key).strip()
-    keys = [key, key.removesuffix(".0"), bare, *TABLE["choices"]["truth"].get(key, []) * isinstance(said, bool)]
+    keys = [key, key.removesuffix(".0"), bare, *(TABLE["choices"]["truth"][key] if isinstance(said, bool) else [])]
     places = [str(place) for place in range(len(lines))]
     ways = [labels, places, texts] if isinstance(said, int | float) else [labels, texts, places, lines]
     for form, names in product(keys, ways):

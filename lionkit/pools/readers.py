@@ -62,7 +62,7 @@ def read_instructions(
         raise DataError(path, None, "there are no instructions in it")
     there = {plain(name): name for names in layouts for name in names}
     if absent := [name for name in columns if plain(name) not in there]:
-        raise DataError(path, None, f"there is no column {absent[0]!r}, only {_listed(there.values())}")
+        raise DataError(path, None, f"there is no column {absent[0]!r}, only {listed(there.values())}")
     if later := unread.pop("", 0):
         print(f"{path}: {later} later questions of conversations are not read, only the first of each.")
     if unread:
@@ -95,7 +95,7 @@ def _wholes(row: Any) -> Iterator[dict[str, Any]]:
 def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[str]) -> Instruction:
     """The instruction of one row; `unread` counts the columns whose text is not in it, and under "" later questions."""
     if by["refused"]:
-        raise ValueError(f"{by['refused'][0]} (keys: {_listed(row)}): {by['refused'][1]}")
+        raise ValueError(f"{by['refused'][0]} (keys: {listed(row)}): {by['refused'][1]}")
     [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
     question, system = "", _first(row, by["system"])
     history = [turn for name in by["history"] if row[name] for turn in turns(name, row[name])]
@@ -115,7 +115,7 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         raise ValueError(f"{key} is empty")
     given = [text for text in given if text.lower().rstrip(".") not in _NO_INPUT]
     answer = min(by["output"], key=lambda name: row[name] in (None, ""), default=None)
-    group = {label: row[name] for label, name in by["group"] if row[name] not in (None, "")}
+    group: Any = {label: row[name] for label, name in by["group"] if row[name] not in (None, "")}
     if options := group or next((row[name] for name in by["choices"]), None):
         right = "" if answer is None else row[answer]
         choices, output = (_whole("a choice", text) for text in choose(options, answer, right))
@@ -170,7 +170,8 @@ def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
     return ""
 
 
-def _listed(names: Iterable[Any]) -> str:
+def listed(names: Iterable[Any]) -> str:
+    """The names in one line, as far as they fit an error; what is not printable as a question mark."""
     listed = "".join(c if c.isprintable() else "?" for c in ", ".join(map(str, names)))
     return f"{listed[:60] or 'none'}{'...' * (len(listed) > 60)}"
 

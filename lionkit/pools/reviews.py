@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from lionkit.errors import DataError
 from lionkit.pools.layouts import TABLE
-from lionkit.pools.readers import read_instructions
+from lionkit.pools.readers import listed, read_instructions
 from lionkit.pools.rows import read_rows
 from lionkit.records import Instruction, Judged, Judgement, Response, Verdict
 from lionkit.referee.scores import Scores, Unscored, parse_scores
@@ -111,8 +111,8 @@ def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -
     others = [model for model in models if model not in (teacher, student)] or [""]
     first, second = pair = (teacher or others[0], student or others[-1])
     if (not (teacher and student) and len(models) != 2) or first == second or not {*pair} <= {*models}:
-        some = ", ".join(models[:8]) + ", ..." * (len(models) > 8)
-        raise DataError(path, None, f"read_judgements(path, teacher=..., student=...) takes two of its models: {some}")
+        call = "read_judgements(path, teacher=..., student=...)"
+        raise DataError(path, None, f"{call} takes two of its models: {listed(models)}")
     grades: dict[str, dict[str, float | None]] = defaultdict(dict)
     found: dict[str, list[Judgement]] = {}
     for games in rows:
@@ -123,7 +123,7 @@ def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -
                     name += "+"
                 results = grades[name] = grades[name] | results
             if results.keys() >= {*pair}:
-                scores = [results[model] for model in pair]
+                scores = (results[first], results[second])
                 unscored = Judgement(None, None, reply, "no result is recorded")
                 judged.insert([*results][0] != first, unscored if None in scores else Judgement(*scores, reply))
         while judged and name in found:

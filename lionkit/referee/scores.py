@@ -72,16 +72,16 @@ def _json_as_lines(text: str) -> str:
     decoder = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse_constant=str)
     read: list[tuple[str, list[str]]] = []  # what stands before an object, and its lines
     at, allowance = 0, 3 * len(text)
-    for start in re.finditer(r'\{(?=\s{0,99}")', text):
-        if start.start() < at or allowance < 0:
+    for start in (mark.start() for mark in re.finditer(r'\{(?=\s{0,99}")', text)):
+        if start < at or allowance < 0:
             continue
         try:
-            value, end = decoder.raw_decode(text, start.start())
+            value, end = decoder.raw_decode(text, start)
         except (json.JSONDecodeError, RecursionError) as error:
-            to_the_end = isinstance(error, RecursionError) or "Unterminated" in error.msg
-            allowance -= len(text) if to_the_end else max(error.pos - start.start(), len(text) // 17)
+            cost = len(text) if isinstance(error, RecursionError) or "Unterminated" in error.msg else error.pos - start
+            allowance -= max(cost, len(text) // 17)
         else:
-            between, at = text[at : start.start()], end
+            between, at = text[at:start], end
             if not read or between.strip(" \n,"):
                 read.append((between, []))
             read[-1][1].extend(_leaves(value, "", 0))
