@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
-from itertools import groupby
+from itertools import chain, groupby, product
 from operator import itemgetter
+from string import ascii_uppercase
 from typing import Any
 
 TABLE = tomllib.loads((files(__package__) / "layouts.toml").read_text(encoding="utf-8"))
@@ -36,58 +37,67 @@ def layout(names: Iterable[Any], columns: Mapping[str, str]) -> dict[str, list[A
     """The names by what they mean, those that count first in front; under `unread` those whose text would be lost.
 
     `columns` are the reader's own words for some names. Choices in columns of their own stand under `group`, after
-    their labels; `dialogue` says which question counts where the instruction may be a conversation.
+    their labels; `dialogue` says which question counts where the instruction may be a conversation; `refused` what
+    rows are that hold no instructions, and what to do.
     """
     named, own = {plain(name): name for name in names}, {plain(name): meaning for name, meaning in columns.items()}
-    by: dict[str, list[Any]] = {}
+    by: dict[str, list[Any]] = {"group": []}
     for meaning, known in MEANINGS.items():
         wanted = [*(n for n, to in own.items() if to == meaning), *(n for n in known if n not in own)]
         by[meaning] = [named[name] for name in wanted if name in named]
     by["instruction"], by["choices"] = by["instruction"][:1], by["choices"][:1]
-    groups = [[labels, *(named[n] for n in group if n in named)] for labels, *group in TABLE["choices"]["groups"]]
-    by["group"] = next((group for group in groups if len(group) > 2 and not by["choices"]), [])
+    asked, answered = ({*map(plain, by[meaning][:1])} for meaning in ("instruction", "output"))
+    for labels, least, *group in () if by["choices"] else TABLE["choices"]["groups"]:
+        there = [named[name] for name in group if name in named]
+        if len(there) >= least and (group[0] != "a" or answered & {*TABLE["choices"]["lettered"]}):
+            by["group"] = by["group"] or [*zip(labels, there)]
     for meaning in ("input", "output"):
-        by[meaning] = [name for name in by[meaning] if name not in by["instruction"] + by["group"]]
+        by[meaning] = [name for name in by[meaning] if name not in [*by["instruction"], *dict(by["group"]).values()]]
     if not by["choices"] + by["group"] and "label" not in own:  # a class of a text, not an answer
         by["output"] = [name for name in by["output"] if plain(name) != "label"]
-    asked = {*map(plain, by["instruction"])}
-    read = {*by["output"][:1], *(name for meaning in by if meaning != "output" for name in by[meaning])}
-    read |= {named.get("label")} if by["output"] else set()
+    read = {*by["output"][:1], *dict(by["group"]).values()} | ({named.get("label")} if by["output"] else set())
+    read |= {name for meaning in MEANINGS if meaning != "output" for name in by[meaning]}
     by["unread"] = [name for key, name in named.items() if name not in read and own.get(key) != ""]
+    shown = asked | (named.keys() - {*MEANINGS["instruction"]})
+    odd = [told for key, told in REFUSED.items() if key == "*" or named.get(key) in by["unread"]]
+    by["refused"] = next((told[:2] for told in odd if not asked or shown & {*told[2:]}), [])
     return by | {"dialogue": [kind for kind in ("first", "last", "each") if asked & {*TABLE["dialogue"][kind]}]}
 
 
-def turns(value: Any, role: str = "user") -> list[Turn]:
+def turns(column: str, value: Any, role: str = "user") -> list[Turn]:
     """Who said what, in order: of a list, an object that names its speaker, or a text; where none is named, `role`."""
     if isinstance(value, str):
         if value.lstrip().startswith("[{"):
-            with suppress(ValueError):
-                return turns(json.loads(value))
+            with suppress(ValueError, RecursionError):
+                return turns(column, json.loads(value))
         return _spoken(value) or [(role, value.strip())]
     if isinstance(value, list):
         roles = ("user", "assistant")  # by turns, where no speaker is named
-        said = [t for n, v in enumerate(value) for t in ([(roles[n % 2], v)] if isinstance(v, str) else turns(v))]
-        spoken = [(role, [text for _, text in some if text]) for role, some in groupby(said, itemgetter(0))]
+        each = ([(roles[n % 2], v)] if isinstance(v, str) else turns(column, v) for n, v in enumerate(value))
+        spoken = [(role, [text for _, text in some if text]) for role, some in groupby(chain(*each), itemgetter(0))]
         return [(role, "\n\n".join(texts)) for role, texts in spoken]  # one speaker, twice in a row
     if not isinstance(value, dict):
-        raise ValueError("is no conversation")
+        raise ValueError(f"{column} is no conversation")
     if "messages" in value:
-        return turns(value["messages"])
-    who = next((value[key] for key in ("role", "from", "speaker", "author") if key in value), None)
+        return turns(column, value["messages"])
+    who = next((str(value[key]) for key in ("role", "from", "speaker", "author") if key in value), None)
     if who is None:  # {"human": ..., "assistant": ...}
-        return [(_ROLES[plain(key)], _content(text)) for key, text in value.items() if plain(key) in _ROLES]
+        return [(_ROLES[plain(key)], _content(column, text)) for key, text in value.items() if plain(key) in _ROLES]
     if plain(who) not in _ROLES:
-        raise ValueError(f"has a speaker of unknown role: {who!r:.40}")
-    best = sorted(value.get("replies") or [], key=lambda reply: (reply.get("rank") is None, reply.get("rank")))[:1]
+        raise ValueError(f"{column} has a speaker of unknown role: {who!r:.40}")
     text = next((value[key] for key in ("content", "value", "text", "parts", "message") if key in value), None)
-    return [(_ROLES[plain(who)], _content(text)), *(turns(best[0]) if best else [])]
+    called = not text and (value.get("tool_calls") or value.get("function_call"))
+    replies = value["replies"] if isinstance(value.get("replies"), list) else []
+    ranked = {r["rank"]: r for r in replies if isinstance(r, dict) and isinstance(r.get("rank"), int | float)}
+    best = [ranked[min(ranked)]] if ranked else replies[:1]
+    return [(_ROLES[plain(who)], _content(column, None if called else text)), *turns(column, best)]
 
 
-def _content(value: Any) -> str:
+def _content(column: str, value: Any) -> str:
     if isinstance(value, list):
-        return "\n".join(_content(part.get("text") if isinstance(part, dict) else part) for part in value)
+        return "\n".join(_content(column, part.get("text") if isinstance(part, dict) else part) for part in value)
     if not isinstance(value, str):
-        raise ValueError("has a message that is no text (a tool's call, a picture): remove such rows")
+        raise ValueError(f"{column} has a message that is no text (a tool's call, a picture): remove such rows")
     return value.strip()
 
 
@@ -105,7 +115,7 @@ def _spoken(text: str) -> list[Turn]:
     return [("system", before), *said]
 
 
-def exchange(said: list[Turn], last: bool) -> tuple[str, str, str, str, int]:
+def exchange(column: str, said: list[Turn], last: bool) -> tuple[str, str, str, str, int]:
     """(system, question, input, answer, questions after it) of the first question, or of the last.
 
     The input is what the text gives as one, and the dialogue before the question.
@@ -115,7 +125,7 @@ def exchange(said: list[Turn], last: bool) -> tuple[str, str, str, str, int]:
     speaker = "user" if "user" in dict(talk) else "input"
     asked = [at for at, (role, _) in enumerate(talk) if role == speaker]
     if not asked:
-        raise ValueError("holds no question")
+        raise ValueError(f"{column} holds no question")
     at = asked[-1 if last else 0]
     before = "\n".join(f"{role.capitalize()}: {text}" for role, text in talk[:at])
     given = [text for role, text in talk[at + 1 : at + 2] if role == "input"]
@@ -123,23 +133,39 @@ def exchange(said: list[Turn], last: bool) -> tuple[str, str, str, str, int]:
     return system, talk[at][1], "\n\n".join(filter(None, [before, *given])), answer, len(asked) - 1
 
 
-def choose(options: Any, labels: str, answer: Any) -> tuple[str, str]:
+def choose(options: Any, column: str | None, answer: Any) -> tuple[str, str]:
     """(the choices, a line each; the right one): `answer` is a label, a place from 0, or the text of one."""
     if isinstance(options, str):
         return options.strip(), str(answer).strip()
-    if isinstance(options, dict):
-        pairs = list(zip(options.get("label", options), options.get("text", options.values())))
-    else:
-        pairs = [(o["label"], o["text"]) if isinstance(o, dict) else (labels[n], o) for n, o in enumerate(options)]
-    names, texts = [str(name) for name, _ in pairs], [str(text).strip() for _, text in pairs]
-    own = [re.match(rf"\(?{re.escape(n)} ?(?:\)|[.:](?!\d)) ?", text) for n, text in zip(names, texts)]
+    labels, texts = _labelled(options)
+    own = [re.match(rf"\(?{re.escape(label)} ?(?:\)|[.:](?!\d)) ?", text) for label, text in zip(labels, texts)]
     texts = [text[mark.end() :] for text, mark in zip(texts, own) if mark] if all(own) else texts
-    lines = [f"{n}. {text}" for n, text in zip(names, texts)]
-    key = re.sub(r"^\(?(\w)[).]$", r"\1", str(answer).strip()).lower()
-    places = [[n.lower() for n in names], [str(n) for n in range(len(lines))], [text.lower() for text in texts]]
-    for known in places if isinstance(answer, int) else (places[0], places[2], places[1]):
-        if key in known:
-            return "\n".join(lines), lines[known.index(key)]
-    if key.isdigit():
-        raise ValueError(f"answer is {key}, of {len(lines)} choices")
-    return "\n".join(lines), "" if key in ("-1", "none") else str(answer).strip()
+    lines = [f"{label}. {text}" for label, text in zip(labels, texts)]
+    said = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+    key = str(said).strip().lower()
+    bare = re.sub(r"^\(?(\w+)[).:]+ ?", r"\1. ", key).strip()
+    keys = [key, key.removesuffix(".0"), bare, *(TABLE["choices"]["truth"][key] if isinstance(said, bool) else [])]
+    places = [str(place) for place in range(len(lines))]
+    ways = [labels, places, texts] if isinstance(said, int | float) else [labels, texts, places, lines]
+    for form, names in product(keys, ways):
+        for name, line in zip(names, lines):
+            if form.rstrip(".") == name.lower().rstrip("."):
+                return "\n".join(lines), line
+    if key not in ("", "-1", "none"):
+        what = f"{column} is {said!r:.40}, of {len(lines)} choices (a label, a place from 0, or a text)"
+        raise ValueError(f'{what}: mend it, or columns={{"{column}": ""}}')
+    return "\n".join(lines), ""
+
+
+def _labelled(options: Any) -> tuple[list[str], list[str]]:
+    """Labels and texts of choices: of a list of texts or of objects with both, of an object of texts or of lists."""
+    if isinstance(options, list) and isinstance(options[0], dict):
+        options = {key: [o.get(key) if isinstance(o, dict) else None for o in options] for key in ("label", "text")}
+    elif isinstance(options, dict) and "text" not in options:
+        options = {"label": [*options], "text": [*options.values()]}
+    labels, texts = (options.get("label"), options["text"]) if isinstance(options, dict) else (None, options)
+    labels = labels if isinstance(labels, list) and None not in labels else ascii_uppercase
+    if not isinstance(texts, list) or len(labels) < len(texts):
+        raise ValueError("the choices are neither texts with a label each nor up to 26 texts")
+    there = [n for n, text in enumerate(texts) if text is not None]
+    return [str(labels[n]) for n in there], [str(texts[n]).strip() for n in there]

@@ -12,15 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 from lionkit.errors import ConfigError, DataError
-from lionkit.pools.layouts import MEANINGS, REFUSED, choose, exchange, layout, plain, turns
-from lionkit.pools.rows import is_hub_name, read_rows
+from lionkit.pools.layouts import MEANINGS, choose, exchange, layout, plain, turns
+from lionkit.pools.rows import read_rows
 from lionkit.records import Instruction
-
-__all__ = ["is_hub_name", "read_instructions", "set_aside_unanswered"]
 
 _NO_INPUT = {"", "n/a", "none", "null", "nan", "noinput", "no input", "<noinput>", "<no input>"}
 _OWN_KEYS = {f.name for f in dataclasses.fields(Instruction)}
@@ -36,9 +33,9 @@ def read_instructions(
     `pools.deduplicate` count and separate them. A repeated id gets a number behind it.
 
     `columns` says what a column is that is not known, or known as something else: `{"context": "input"}`, or "" for
-    nothing; what it can be are the keys of `layouts.MEANINGS`. Columns that are not read and hold text in most rows are
-    printed, and so is the number of later questions in conversations. `split` is a data set's; without it `train`
-    counts, else the first. Raises ConfigError for a meaning that is none.
+    nothing; what it can be are the keys of `layouts.MEANINGS`. Columns that are not read and hold text are printed,
+    with the number of rows, and so is the number of later questions in conversations. `split` is a data set's; without
+    it `train` counts, else the first. Raises ConfigError for a meaning that is none.
     """
     columns = dict(columns or {})
     if wrong := [meaning for meaning in columns.values() if meaning not in (*MEANINGS, "")]:
@@ -51,26 +48,27 @@ def read_instructions(
         try:
             for whole in _wholes(row):
                 by = layouts.get(names := tuple(whole)) or layouts.setdefault(names, layout(names, columns))
-                own = whole.keys() == _OWN_KEYS and not columns
-                item = _own(whole) if own else _instruction(whole, by, unread)
+                item = _own(whole) if whole.keys() == _OWN_KEYS and not columns else _instruction(whole, by, unread)
                 name = item.id
                 while name in numbers:
                     numbers[item.id] += 1
                     name = f"{item.id}-{numbers[item.id]}"
                 numbers[name] = 1
                 items.append(item if name == item.id else dataclasses.replace(item, id=name))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(path, line, str(error)) from None
+        except (ValueError, RecursionError) as error:
+            deep = isinstance(error, RecursionError)
+            raise DataError(path, line, "the row is nested too deeply" if deep else str(error)) from None
     if not items:
         raise DataError(path, None, "there are no instructions in it")
     there = {plain(name): name for names in layouts for name in names}
     if absent := [name for name in columns if plain(name) not in there]:
-        raise DataError(path, None, f"there is no column {absent[0]!r}, only {_listed(there.values())}")
+        raise DataError(path, None, f"there is no column {absent[0]!r}, only {listed(there.values())}")
     if later := unread.pop("", 0):
         print(f"{path}: {later} later questions of conversations are not read, only the first of each.")
-    if lost := [name for name, count in unread.items() if 2 * count > len(items)]:
-        call = f'read_instructions(path, columns={{"{lost[0]}": "input"}})'
-        print(f'{path}: text that is not read: column {", ".join(lost)}. {call} reads it, "" for input leaves it out.')
+    if unread:
+        lost = ", ".join(f"{name} ({count} of {len(items)} rows)" for name, count in unread.items())
+        call = f'read_instructions(path, columns={{"{next(iter(unread))}": "input"}})'
+        print(f'{path}: text that is not read: column {lost}. {call} reads it, "" for input leaves it out.')
     return items
 
 
@@ -96,39 +94,34 @@ def _wholes(row: Any) -> Iterator[dict[str, Any]]:
 
 def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[str]) -> Instruction:
     """The instruction of one row; `unread` counts the columns whose text is not in it, and under "" later questions."""
-    kind = next((REFUSED[plain(name)] for name in by["unread"] if plain(name) in REFUSED), None)
-    if kind or not by["instruction"]:
-        what = f"these are {kind[0]}, not instructions" if kind else "no instruction"
-        remedy = kind[1] if kind else 'read_instructions(path, columns={"...": "instruction"}) says which column is one'
-        raise ValueError(f"{what} (keys: {_listed(row)}): {remedy}")
+    if by["refused"]:
+        raise ValueError(f"{by['refused'][0]} (keys: {listed(row)}): {by['refused'][1]}")
     [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
-    given = [text for text in given if text.lower().rstrip(".") not in _NO_INPUT]
     question, system = "", _first(row, by["system"])
-    history = turns([row[name] for name in by["history"] if row[name]])
+    history = [turn for name in by["history"] if row[name] for turn in turns(name, row[name])]
     if by["dialogue"] or history:
-        last, each = bool(history) or by["dialogue"] == ["last"], by["dialogue"] == ["each"]
-        try:
-            asked = [("user", t) for t in row[key]] if each and isinstance(row[key], list) else turns(row[key])
-            if isinstance(row[key], str) and _first(row, by["output"]):  # an answer apart is to the last question
-                last, ended = True, asked[-1][0] == "user" or not asked[-1][1]
-                asked = asked if ended else [("user", row[key])]
-            *texts, later = exchange([*history, *asked], last)
-        except ValueError as error:
-            raise ValueError(f"{key} {error}") from None
+        last, value = bool(history) or by["dialogue"] == ["last"], row[key]
+        each = by["dialogue"] == ["each"] and isinstance(value, list)
+        asked = [turn for said in value for turn in turns(key, [said])] if each else turns(key, value)
+        if isinstance(value, str) and _first(row, by["output"]):  # an answer apart is to the last question
+            last, ended = True, asked[-1][0] == "user" or not asked[-1][1]
+            asked = asked if ended else [("user", value)]
+        *texts, later = exchange(key, [*history, *asked], last)
         own, question, before, output = (_whole(key, text) for text in texts)
-        system, given = "\n\n".join(filter(None, [system, own])), [*filter(None, [before]), *given]
+        system, given = "\n\n".join(filter(None, [system, own])), [before, *given]
         unread[""] += 0 if last else later
     question = question or _text(key, row[key])
     if not question:
         raise ValueError(f"{key} is empty")
-    [answer] = sorted(by["output"], key=lambda name: row[name] in (None, ""))[:1] or [None]
-    labels, right = (by["group"] or [ascii_uppercase])[0], "" if answer is None else row[answer]
-    options: Any = {label: row[name] for label, name in zip(labels, by["group"][1:]) if row[name] not in (None, "")}
-    if options := options or next((row[name] for name in by["choices"]), None):
-        choices, output = choose(options, labels, right)
-        given.append(_whole("a choice", choices))
+    given = [text for text in given if text.lower().rstrip(".") not in _NO_INPUT]
+    answer = min(by["output"], key=lambda name: row[name] in (None, ""), default=None)
+    group: Any = {label: row[name] for label, name in by["group"] if row[name] not in (None, "")}
+    if options := group or next((row[name] for name in by["choices"]), None):
+        right = "" if answer is None else row[answer]
+        choices, output = (_whole("a choice", text) for text in choose(options, answer, right))
+        given.append(choices)
     elif answer is not None and not output:
-        output = _answer(answer, row[answer])
+        output = _answer(answer, row[answer], question)
     task = "\n\n".join(filter(None, [system, question]))
     item = Instruction(task, "\n\n".join(given), output, _first(row, by["id"]), category=_first(row, by["category"]))
     unread.update(name for name in by["unread"] if _says(row[name], item))
@@ -145,27 +138,25 @@ def _says(value: Any, item: Instruction) -> bool:
     return not whole and value.strip() not in f"{item.text}\n{item.output}"
 
 
-def _answer(key: str, value: Any) -> str:
-    """The text of an output: of several the first, of a conversation the last answer."""
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        value = value["text"]
+def _answer(key: str, value: Any, question: str) -> str:
+    """The text of an output: of several the first, of a conversation about the question the last answer."""
+    value = value.get("text", value) if isinstance(value, dict) else value
     spoken = isinstance(value, list) and value and isinstance(value[0], dict)
-    if spoken or (isinstance(value, str) and plain(key) == "chosen"):
-        value = "".join([text for role, text in turns(value, "assistant") if role == "assistant"][-1:])
+    said = turns(key, value, "assistant") if spoken or (isinstance(value, str) and plain(key) == "chosen") else []
+    if spoken or ("user", question) in said:
+        value = "".join([text for role, text in said if role == "assistant"][-1:])
     return _text(key, (value[0] if value else "") if isinstance(value, list) else value)
 
 
 def _own(row: dict[str, Any]) -> Instruction:
     """A record as lionkit exports it; its texts are not changed."""
+    texts = {key: _whole(key, value) for key, value in row.items() if key != "iteration"}
     number = str(row["iteration"]).removesuffix(".0")
     if not re.fullmatch("[0-9]{1,4}|10000", number):
         raise ValueError(f"iteration is {_kind(row['iteration'])}, expected a whole number from 0 to 10,000")
-    texts = {key: value for key, value in row.items() if key != "iteration"}
-    if wrong := next((key for key, value in texts.items() if not isinstance(value, str)), None):
-        raise ValueError(f"{wrong} is {_kind(row[wrong])}, expected text")
     if not row["instruction"].strip():
         raise ValueError("instruction is empty")
-    return Instruction(**{key: _whole(key, text) for key, text in texts.items()}, iteration=int(number))
+    return Instruction(**texts, iteration=int(number))
 
 
 def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
@@ -179,32 +170,33 @@ def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
     return ""
 
 
-def _listed(names: Iterable[Any]) -> str:
+def listed(names: Iterable[Any]) -> str:
+    """The names in one line, as far as they fit an error; what is not printable as a question mark."""
     listed = "".join(c if c.isprintable() else "?" for c in ", ".join(map(str, names)))
     return f"{listed[:60] or 'none'}{'...' * (len(listed) > 60)}"
 
 
 def _text(key: str, value: Any) -> str:
     if value is None or isinstance(value, float) and not math.isfinite(value):
-        what = "null" if value is None else value
-        remedy = f'fill the cell, remove the row, or leave the column out: columns={{"{key}": ""}}'
-        raise ValueError(f"{key} is missing ({what}): {remedy}")
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if not isinstance(value, str):
-        raise ValueError(f"{key} is {_kind(value)}, expected text")
-    return _whole(key, value.strip())
+        remedy = f'fill the cell, remove the row, or leave out columns={{"{key}": ""}}'
+        raise ValueError(f"{key} is {_kind(value)}: {remedy}")
+    return json.dumps(value) if isinstance(value, bool | int | float) else _whole(key, value).strip()
 
 
-def _whole(key: str, text: str) -> str:
+def _whole(key: str, text: Any) -> str:
     """The text where it can be encoded; a cut emoji ("\\ud83d" in JSON) cannot, and no tokenizer or table takes it."""
-    try:
-        text.encode()  # three times as fast as looking for one
-    except UnicodeEncodeError:
-        raise ValueError(f"{key} holds half a character (a lone surrogate): mend or remove it") from None
+    if not isinstance(text, str):
+        raise ValueError(f"{key} is {_kind(text)}, expected text")
+    if not text.isascii() and re.search("[\ud800-\udfff]", text):
+        raise ValueError(f"{key} holds half a character (a lone surrogate): mend or remove it")
     return text
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", type(None): "missing (null)"}
+    names = {
+        dict: "an object",
+        list: "a list (of rows? then give a file of it alone)",
+        str: "a text",
+        type(None): "missing (null)",
+    }
     return names.get(type(value), f"{value!r:.40}")

@@ -13,13 +13,14 @@ win rate. Where nothing is recorded, the last `[[7]]` or `[[A]]` of the judge's 
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lionkit.errors import DataError
 from lionkit.pools.layouts import TABLE
-from lionkit.pools.readers import read_instructions
+from lionkit.pools.readers import listed, read_instructions
 from lionkit.pools.rows import read_rows
 from lionkit.records import Instruction, Judged, Judgement, Response, Verdict
 from lionkit.referee.scores import Scores, Unscored, parse_scores
@@ -110,20 +111,21 @@ def read_judgements(path: str | Path, *, teacher: str = "", student: str = "") -
     others = [model for model in models if model not in (teacher, student)] or [""]
     first, second = pair = (teacher or others[0], student or others[-1])
     if (not (teacher and student) and len(models) != 2) or first == second or not {*pair} <= {*models}:
-        some = ", ".join(models[:8]) + ", ..." * (len(models) > 8)
-        raise DataError(path, None, f"read_judgements(path, teacher=..., student=...) takes two of its models: {some}")
-    grades: dict[str, dict[str, float | None]] = {}
+        call = "read_judgements(path, teacher=..., student=...)"
+        raise DataError(path, None, f"{call} takes two of its models: {listed(models)}")
+    grades: dict[str, dict[str, float | None]] = defaultdict(dict)
     found: dict[str, list[Judgement]] = {}
     for games in rows:
         judged: list[Judgement] = []
         for name, results, reply in games:
-            if len(results) == 1:  # a grade: with that of the other model it makes a pair
-                results = grades[name] = grades.get(name, {}) | results
+            if results.keys() < {*pair}:  # a grade: with that of the other model it makes a pair
+                while results.keys() & grades[name].keys():
+                    name += "+"
+                results = grades[name] = grades[name] | results
             if results.keys() >= {*pair}:
-                one, two = results[first], results[second]
+                scores = (results[first], results[second])
                 unscored = Judgement(None, None, reply, "no result is recorded")
-                missing = one is None or two is None
-                judged.insert([*results][0] != first, unscored if missing else Judgement(one, two, reply))
+                judged.insert([*results][0] != first, unscored if None in scores else Judgement(*scores, reply))
         while judged and name in found:
             name += "+"
         found |= {name: judged} if judged else {}
@@ -176,9 +178,10 @@ def _games(row: dict[str, Any]) -> list[Game]:
             raise ValueError(f"preference is {value:g}, expected 1 to 2, or 0 for a draw")
         names, shares = [str(row.get(f"generator_{n}", f"output_{n}")) for n in (1, 2)], (2 - value, value - 1)
         return [(item.id, {n: None if s != s else s for n, s in zip(names, shares)}, reply)]
-    name = _key(row, "question_id") + (f"-{row['turn']}" if row.get("turn", 1) not in (1, None) else "")
+    turn = str(row.get("turn") or 1).removesuffix(".0")
+    name = _key(row, "question_id") + (f"-{turn}" if turn != "1" else "")
     if "model" in row:
-        grade = _number(row.get("score", said[0] if said else -1))
+        grade = _number(next((score for score in (row.get("score"), *said) if score is not None), -1))
         return [(name, {str(row["model"]): grade if 0 <= grade < math.inf else None}, reply)]
     one, two = (_key(row, f"model_{mark}") for mark in ("12" if "model_1" in row else "ab"))
     winners = [row[k] for k in ("g1_winner", "g2_winner", "winner") if k in row] or said or [""]
@@ -212,7 +215,6 @@ def _checked(path: str | Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
         except ValueError as error:
             bad.append((line, str(error)))
     if bad:
-        more = [f"line {line}: {problem}" for line, problem in bad[1:NAMED]]
-        more += [f"and {len(bad) - NAMED} more"] if len(bad) > NAMED else []
-        raise DataError(path, bad[0][0], "; ".join([bad[0][1], *more]))
+        told = [bad[0][1], *(f"line {line}: {problem}" for line, problem in bad[1:NAMED])]
+        raise DataError(path, bad[0][0], "; ".join(told) + f"; and {len(bad) - NAMED} more" * (len(bad) > NAMED))
     return good

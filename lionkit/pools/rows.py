@@ -16,6 +16,7 @@ import os
 import re
 import zipfile
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,11 @@ Row = tuple[int, Any]
 """A row and its place: the line it starts on in a text file, its number from 1 in a table.
 
 A row that is not readable is the ValueError that says why."""
-_HUB_NAME = re.compile(r"(?!.*\.(jsonl?|ndjson|[ct]sv|parquet|gz|txt)$)[\w-][\w.-]*/[\w-][\w.-]*", re.I)
 
 
 def is_hub_name(name: str) -> bool:
     """Whether it reads as a hub data set's `owner/name`, and not as a file's."""
-    return bool(_HUB_NAME.fullmatch(name))
+    return bool(re.fullmatch(r"(?!.*\.(jsonl?|ndjson|[ct]sv|parquet|gz|txt)$)[\w-][\w.-]*/[\w-][\w.-]*", name, re.I))
 
 
 _PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ": lzma.decompress}
@@ -64,16 +64,14 @@ def read_rows(path: str | Path, split: str = "") -> Iterator[Row]:
 
 def _unpacked(path: str | Path, name: str | Path, raw: bytes) -> tuple[str | Path, bytes]:
     """The name and the bytes of the file itself; of an archive, of the only file in it."""
-    unpack = next((unpack for start, unpack in _PACKED.items() if raw.startswith(start)), None)
     try:
-        if unpack:
-            return _unpacked(path, name, unpack(raw))
+        for start, unpack in _PACKED.items():
+            if raw.startswith(start):
+                return _unpacked(path, name, unpack(raw))
         if not raw.startswith(b"PK\3\4"):
             return name, raw
         archive = zipfile.ZipFile(io.BytesIO(raw))
-        inside = [
-            entry.filename for entry in archive.infolist() if not entry.is_dir() and "__MACOSX" not in entry.filename
-        ]
+        inside = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
         if len(inside) == 1:
             return _unpacked(path, inside[0], archive.read(inside[0]))
     except (OSError, EOFError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
@@ -86,35 +84,34 @@ def _unpacked(path: str | Path, name: str | Path, raw: bytes) -> tuple[str | Pat
 def _json(path: str | Path, text: str) -> Iterator[Row]:
     """Values one after another (JSON Lines), or the items of one array, each with the line it starts on."""
     decode, space, next_object = json.JSONDecoder().raw_decode, re.compile(r"\s*"), re.compile(r"\n\s*\{")
-    array, start, line = text.lstrip()[:1] == "[", 0, 1
+    array, breaks = text.lstrip()[:1] == "[", [found.start() for found in re.finditer("\n", text)]
 
-    def skip(at: int, characters: int = 0) -> int:
-        nonlocal line
-        end = space.match(text, at + characters).end()  # type: ignore[union-attr]
-        line += text.count("\n", at, end)
-        return end
+    def line(at: int) -> int:
+        return bisect_left(breaks, at) + 1
 
-    at = start = skip(skip(0), 1) if array else skip(0)
+    def skip(at: int) -> int:
+        return space.match(text, at).end()  # type: ignore[union-attr]
+
+    at = start = skip(skip(0) + array)
     while at < len(text) and not (array and text[at] == "]"):
         if array and at > start:
             if text[at] != ",":
-                raise DataError(path, line, f"expected a comma or the end of the list, found {text[at : at + 20]!r}")
-            at = skip(at, 1)
+                raise DataError(
+                    path, line(at), f"expected a comma or the end of the list, found {text[at : at + 20]!r}"
+                )
+            at = skip(at + 1)
         try:
             value, end = decode(text, at)
         except (ValueError, RecursionError) as error:  # ValueError alone: a whole number of over 4,300 digits
             deep = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             value = ValueError(f"not readable as JSON: {getattr(error, 'msg', deep)}")
             if array:
-                raise DataError(path, line + text.count("\n", at, getattr(error, "pos", at)), str(value)) from None
-            yield line, value
+                raise DataError(path, line(getattr(error, "pos", at)), str(value)) from None
             end = found.start() if (found := next_object.search(text, at)) else len(text)
-        else:
-            yield line, value
-        line += text.count("\n", at, end)
+        yield line(at), value
         at = skip(end)
-    if array and (at == len(text) or skip(at, 1) < len(text)):
-        raise DataError(path, line, "the list does not end where the file does: is the file whole?")
+    if array and (at == len(text) or skip(at + 1) < len(text)):
+        raise DataError(path, line(skip(at + 1)), "the list does not end where the file does: is the file whole?")
 
 
 def _csv(path: str | Path, text: str) -> Iterator[Row]:

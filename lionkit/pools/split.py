@@ -28,17 +28,15 @@ def split_by_gap(instructions: Sequence[Instruction], verdicts: Iterable[Verdict
     return split
 
 
-def deduplicate(instructions: Iterable[Instruction]) -> tuple[list[Instruction], int]:
+def deduplicate(instructions: Sequence[Instruction]) -> tuple[list[Instruction], int]:
     """First of each id, and of each text, in order; and how many were left out."""
     seen: set[str] = set()
-    kept, dropped = [], 0
+    kept = []
     for item in instructions:
-        if item.id in seen or item.text in seen:
-            dropped += 1
-        else:
+        if item.id not in seen and item.text not in seen:
             seen |= {item.id, item.text}
             kept.append(item)
-    return kept, dropped
+    return kept, len(instructions) - len(kept)
 
 
 def grow(cache: Sequence[Instruction], new: Sequence[Instruction]) -> list[Instruction]:

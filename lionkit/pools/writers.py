@@ -4,11 +4,12 @@ Each row has every field of `Instruction`, provenance included, so that `pools.r
 records back. Trainers that want Alpaca's three keys find them and may ignore the rest.
 """
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import pandas as pd
 
 from lionkit.errors import ConfigError, LionkitError
 from lionkit.files import whole_folder, write_bytes, write_text
@@ -29,11 +30,7 @@ def export(instructions: Sequence[Instruction], path: str | Path) -> Path:
         elif path.suffix == ".jsonl":
             write_jsonl(path, instructions)
         elif path.suffix == ".parquet":
-            from pyarrow import Table, parquet
-
-            buffer = io.BytesIO()
-            parquet.write_table(Table.from_pylist(rows), buffer)
-            write_bytes(path, buffer.getvalue())
+            write_bytes(path, pd.DataFrame(rows, dtype=object).to_parquet(index=False))
         elif not path.suffix:
             import datasets
 

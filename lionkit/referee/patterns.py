@@ -14,7 +14,5 @@ for _name, _lines in _TEXT["patterns"].items():
     _PARTS[_name] = re.sub("[A-Z_]{2,}", lambda word: _PARTS[word[0].lower()], "".join(_lines))
 PATTERN = SimpleNamespace(**{name: re.compile(text) for name, text in _PARTS.items()})
 CLEAN: dict[int, str | None] = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
-CLEAN |= dict.fromkeys(map(ord, "\u00a0\u3000\u202f\u2009\t_"), " ") | {0x2212: "-", ord("、"): ",", ord("。"): "."}
-CLEAN |= {ord(sign): text for sign, text in zip("½¼¾⁄∕÷‐‑‒―…", [".5", ".25", ".75", *"///----", "..."])}
-CLEAN |= dict.fromkeys(map(ord, "*`\"'’‘“”<>[]{}$\\#【】「」\u200b\ufeff\u2060\ufe0f\u20e3"), None)
+CLEAN |= {ord(sign): plain or None for plain, signs in _TEXT["clean"].items() for sign in signs}
 """For `str.translate`: one kind of space, minus and punctuation, and no markup."""

@@ -58,54 +58,55 @@ def parse_scores(reply: str) -> Scores | Unscored:
     text = _plain(text)
     # Where both read the same place, what `_labelled` found counts.
     found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}
-    lines = text.strip().split("\n")
     final = _final_pair([found[at] for at in sorted(found)]) if found else Unscored("no scores were found")
     if isinstance(final, Scores) or {item.seat for item in found.values() if item.leads} == {1, 2}:
         return final
-    return _bare_pair(lines[::-1]) or _bare_pair(lines) or final
+    return _bare_pair(text) or final
 
 
 def _json_as_lines(text: str) -> str:
-    """JSON objects replaced by lines with their numbers, so that prose inside them (a quoted score) is not read."""
+    """JSON objects replaced by lines with their numbers, so that prose inside them (a quoted score) is not read.
+
+    Of an object, or of several in a row, the lines that are called overall or final come last, and so they count.
+    """
     decoder = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse_constant=str)
-    parts: list[Any] = []
-    at, failures, allowance = 0, 0, 3 * len(text)
-    for start in re.finditer(r'\{(?=\s{0,99}")', text):
-        if start.start() < at:
+    read: list[tuple[str, list[str]]] = []  # what stands before an object, and its lines
+    at, allowance = 0, 3 * len(text)
+    for start in (mark.start() for mark in re.finditer(r'\{(?=\s{0,99}")', text)):
+        if start < at or allowance < 0:
             continue
-        if failures > 50 or allowance < 0:
-            break
         try:
-            value, end = decoder.raw_decode(text, start.start())
-        except json.JSONDecodeError as error:
-            failures += 1
-            allowance -= len(text) if "Unterminated" in error.msg else error.pos - start.start()
-        except RecursionError:
-            break
+            value, end = decoder.raw_decode(text, start)
+        except (json.JSONDecodeError, RecursionError) as error:
+            cost = len(text) if isinstance(error, RecursionError) or "Unterminated" in error.msg else error.pos - start
+            allowance -= max(cost, len(text) // 17)
         else:
-            parts += [text[at : start.start()], value]
-            at = end
-    parts[:-100] = [part for part in parts[:-100] if isinstance(part, str)]
-    return "".join(p if isinstance(p, str) else "\n" + "".join(_leaves(p, "", 0)) for p in [*parts, text[at:]])
+            between, at = text[at:start], end
+            if not read or between.strip(" \n,"):
+                read.append((between, []))
+            read[-1][1].extend(_leaves(value, "", 0))
+    for _, lines in read:
+        lines.sort(key=lambda line: PATTERN.overall.search(line) is not None)
+    return "".join(f"{before}\n{''.join(lines)}" for before, lines in read) + text[at:]
 
 
 def _leaves(value: Any, label: str, depth: int) -> Iterator[str]:
     """`label: value` for each number, or for what stands in its place, in a decoded object; keys joined by spaces."""
     if isinstance(value, dict) and depth < 6:
         for key, item in value.items():
-            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key[:60])
+            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", key[:60])
             if key in ("answer", "assistant", "response", "id", "name") and "score" in value and isinstance(item, str):
                 label = f"{label} answer {item[:20]}"  # {"answer": 1, "score": 8}
+            elif isinstance(item, str) and PATTERN.overall.match(f"{item[:20]}:"):
+                label = f"{item} {label}"  # {"criterion": "overall", "answer_1": 8, "answer_2": 6}
             else:
                 bare = "answer " if key.lower() in ("1", "2", "a", "b") else ""
                 yield from _leaves(item, f"{label} {bare}{words}", depth + 1)
     elif isinstance(value, list) and len(value) == 2 and depth < 6:
         for number, item in enumerate(value, start=1):
             yield from _leaves(item, f"{label} {number}", depth + 1)
-    elif value is None or (isinstance(value, str) and re.match(r"[+-]?[0-9]", value + " ") and len(value) <= 20):
-        yield f"{label.strip()}: {value}\n"
-    elif isinstance(value, str) and PATTERN.nothing.match(value[:20].lower()):
-        yield f"{label.strip()}: n/a\n"
+    elif PATTERN.nothing.match(shown := str(value)[:21].lower()) or re.fullmatch(r"[+-]?[0-9].{0,19}", shown):
+        yield f"{label.strip()}: {shown}\n"
 
 
 def _without_quotations(text: str) -> str | None:
@@ -116,6 +117,10 @@ def _without_quotations(text: str) -> str | None:
     """
     if len(text) > 2 * WINDOW:
         text = text.lstrip()[:WINDOW] + "\n" + text.rstrip()[-WINDOW:]
+    alone = _plain(PATTERN.quoted.sub("", text))
+    pair = _bare_pair(alone)
+    if pair and pair == _bare_pair(_plain(text)) and not any(_labelled(alone)):
+        return alone  # the verdict is the pair, and the labels are in what the reply quotes
     text = PATTERN.quotation.sub(lambda found: " " if any(_labelled(_plain(found[0]))) else found[0], text)
     own = PATTERN.block_quotation.sub("", text)
     if not text.rstrip().rpartition("\n")[2].lstrip().startswith(">"):
@@ -126,9 +131,8 @@ def _without_quotations(text: str) -> str | None:
 
 def _plain(text: str) -> str:
     """Lower case, one kind of colon, space and minus, no markup."""
-    if "\n" not in text:
-        text = text.replace("\\n", "\n")
-    text = re.sub(r"<([a-z_]{3,20}[12ab])>", r"\1: ", text.lower().replace("\r", "\n"))
+    text = text if "\n" in text else text.replace("\\n", "\n")
+    text = re.sub(r"<([a-z_]{3,20}[12ab](?:_[a-z]{3,20})?)>", r"\1: ", text.lower().replace("\r", "\n"))
     return re.sub(r" {2,}", " ", PATTERN.tag.sub(" ", text).translate(CLEAN))
 
 
@@ -153,13 +157,11 @@ def _under_headings(text: str) -> Iterator[_Found]:
     headings = list(PATTERN.heading.finditer(text))
     for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(text)]):
         marks = PATTERN.headed.finditer(text, heading.end(), end)
-        read = [(m.end(), _value(m["value"], m["tail"], explicit=False, alone=False)) for m in marks]
-        at, value = ([found for found in read if found[1] is not None] or [(0, None)])[-1]
-        if isinstance(value, float):
-            yield _Found(at, _seat(heading), value)
+        read = [(m.end(), value) for m in marks if (value := _value(m["value"], m["tail"])) is not None]
+        yield from (_Found(at, _seat(heading), value) for at, value in read[-1:] if isinstance(value, float))
 
 
-def _value(text: str, tail: str, explicit: bool, alone: bool) -> float | str | None:
+def _value(text: str, tail: str, explicit: bool = False, alone: bool = False) -> float | str | None:
     """The score in [1, 10]; the reason where something else stands in a score's place; None where it is prose.
 
     `explicit`: the line speaks of scores, so words may follow. `alone`: nothing may follow on the line.
@@ -208,17 +210,20 @@ def _final_pair(found: list[_Found]) -> Scores | Unscored:
     return _scores({item.seat: item.value for item in found[-2:]})
 
 
-def _bare_pair(lines: list[str]) -> Scores | Unscored | None:
-    """Two numbers that fill the first of the lines; the others, from there on, stand beside it.
+def _bare_pair(text: str) -> Scores | Unscored | None:
+    """Two numbers that fill the last line or the first; the others, from there on, stand beside it.
 
     FastChat's judges begin with such a line, others end with one. A row of a table is none, unless it is the total, or
     the only row under a heading that names both answers. Words before the numbers name no answer, or both in order.
     """
+    lines = text.strip().split("\n")
+    return _pair_ahead(lines[::-1]) or _pair_ahead(lines)
+
+
+def _pair_ahead(lines: list[str]) -> Scores | Unscored | None:
     pair = PATTERN.pair.fullmatch(lines[0].strip(" |"))
-    if not pair:
-        return None
-    beside, words = list(takewhile(str.strip, (line[:200] for line in lines[1:40]))), pair[1] or ""
-    if beside and PATTERN.row.match(beside[0]) and not PATTERN.total.search(words):
+    beside, words = list(takewhile(str.strip, (line[:200] for line in lines[1:40]))), (pair and pair[1]) or ""
+    if not pair or (beside and PATTERN.row.match(beside[0]) and not PATTERN.total.search(words)):
         return None
     headings = [words, *beside] if "|" in lines[0] else [words]
     seats = [[_seat(mark) for mark in PATTERN.mark.finditer(line)] for line in headings]

@@ -63,8 +63,7 @@ def paired_gaps(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 def sides_by_tau(table: pd.DataFrame, tau: float = 1.0) -> pd.DataFrame:
     """What moving tau by up to 1 does, in tenths. Columns: tau, share (of decided pairs changing sides), low, high."""
-    steps = np.arange(-10, 11) / 10
-    rows = [(round(tau + step, 6), *_sides(table["gap"].dropna(), tau, step)[1:4]) for step in steps]
+    rows = [(round(tau + step, 6), *_sides(table["gap"].dropna(), tau, step)[1:4]) for step in np.arange(-10, 11) / 10]
     return pd.DataFrame(rows, columns=["tau", "share", "low", "high"])
 
 
@@ -95,14 +94,12 @@ def _sides(gaps: pd.Series, tau: float, step: float) -> Row:
 
 def _share(measure: str, chosen: pd.Series, reading: str) -> Row:
     """Share with Wilson's interval, which stays in [0, 1] and is right for 0 of n."""
-    n = len(chosen)
-    if not n:
-        return measure, math.nan, math.nan, math.nan, 0, reading
-    share, spread = float(chosen.mean()), Z**2 / n
+    n, share = len(chosen) or math.nan, float(chosen.mean())  # all are NaN for none
+    spread = Z**2 / n
     middle = (share + spread / 2) / (1 + spread)
     margin = Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    low, high = max(0.0, middle - margin), min(1.0, middle + margin)
-    return measure, share, min(low, share), max(high, share), n, reading  # rounding may part them at 0 and 1
+    low, high = np.clip([middle - margin, middle + margin], 0, 1)
+    return measure, share, min(low, share), max(high, share), len(chosen), reading  # rounding may part them at 0 and 1
 
 
 def _mean(measure: str, values: pd.Series, reading: str) -> Row:
@@ -112,9 +109,6 @@ def _mean(measure: str, values: pd.Series, reading: str) -> Row:
 
 def _correlation(measure: str, one: pd.Series, two: pd.Series, reading: str) -> Row:
     """Pearson's r with Fisher's interval; NaN where a side does not vary."""
-    n = len(one)
-    if n < 4 or one.nunique() < 2 or two.nunique() < 2:
-        return measure, math.nan, math.nan, math.nan, n, reading
-    r = float(np.clip(np.corrcoef(one, two)[0, 1], -1, 1))
-    at, margin = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), Z / math.sqrt(n - 3)
+    n, r = len(one), one.corr(two, min_periods=4)
+    at, margin = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)), Z / math.sqrt(max(n - 3, 1))
     return measure, r, float(np.tanh(at - margin)), float(np.tanh(at + margin)), n, reading

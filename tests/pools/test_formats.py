@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lionkit.errors import ConfigError, DataError
-from lionkit.pools import read_instructions, read_judgements
+from lionkit.pools import read_fastchat_answers, read_instructions, read_judgements
+from lionkit.pools.layouts import MEANINGS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
 ROWS = [
@@ -47,7 +50,7 @@ def texts(path: Path, **settings: Any) -> list[tuple[str, str, str]]:
 
 
 def test_the_page_has_them_all() -> None:
-    assert [len(part) for part in (LAYOUTS, REFUSED, FILES, JUDGEMENTS)] == [45, 11, 26, 11]
+    assert [len(part) for part in (LAYOUTS, REFUSED, FILES, JUDGEMENTS)] == [45, 14, 26, 13]
 
 
 @pytest.mark.parametrize("row", LAYOUTS, ids=lambda row: row[0])
@@ -148,6 +151,42 @@ def test_judge_results(tmp_path: Path, row: list[str]) -> None:
         assert "no result is recorded" in verdict.reason
 
 
+# whatever a row holds
+
+TEXTS = ["", "fig", "A", "(B)", "2", "[{", "User: hi\nAssistant: ho", '[{"role": "user", "content": "hi"}]', "\ud83d"]
+PARTS = ["role", "from", "content", "value", "text", "label", "replies", "rank", "messages", "user", "A", "instances"]
+COLUMNS = [*(name for known in MEANINGS.values() for name in known), *PARTS, *"abcd", "sol1", "sol2", "preference",
+          "question_id", "model", "model_1", "model_2", "score", "winner", "turn", "judgment"]  # fmt: skip
+ODD: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*TEXTS, "user", "assistant", 10**400]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(PARTS), inner, max_size=3),
+    max_leaves=8,
+)
+PYTHON = re.compile(
+    r"object|NoneType|unhashable|out of range|not supported|unpack|recursion|argument|validation error|\n"
+)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(st.sampled_from(COLUMNS), ODD, max_size=4) | ODD, min_size=1, max_size=3))
+def test_an_odd_row_is_read_or_refused_in_plain_words(tmp_path: Path, rows: list[Any]) -> None:
+    path = lines(tmp_path / "a.jsonl", *map(json.dumps, rows))
+    for read in (read_instructions, read_judgements, read_fastchat_answers):
+        try:
+            read(path)
+        except DataError as error:
+            words = error.problem.replace("an object", "")
+            assert not PYTHON.search(words), words
+
+
+def test_a_row_nested_as_deeply_as_json_can_be_is_refused_in_plain_words(tmp_path: Path) -> None:
+    for key, deep in (("messages", "[" * 900 + "]" * 900), ("note", '{"a": ' * 990 + '"fig"' + "}" * 990)):
+        with pytest.raises(DataError, match="nested too deeply|holds no question"):
+            read_instructions(lines(tmp_path / "a.jsonl", f'{{"instruction": "a", "{key}": {deep}}}'))
+    text = "[{" * 5000
+    assert texts(lines(tmp_path / "a.jsonl", {"messages": text})) == [(text, "", "")]
+
+
 # what the page says around its tables
 
 
@@ -172,12 +211,56 @@ def test_a_known_column_can_be_taken_for_another(tmp_path: Path) -> None:
     assert texts(path, columns={"label": "output"}) == [("I liked it.", "", "good")]
 
 
-def test_text_in_few_rows_and_what_is_said_already_is_not_named(
+def test_text_in_few_rows_is_named_with_their_number_and_what_is_said_already_is_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{**ROWS[1], "note": "rare" if n == 0 else "", "same": "3 1 2", "number": "7"} for n in range(4)]
     read_instructions(lines(tmp_path / "a.jsonl", *rows))
-    assert capsys.readouterr().out == ""
+    assert "not read: column note (1 of 4 rows). read_instructions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["question", "query", "text", "translation", "preference", "parent_id", "judgment"])
+def test_an_ordinary_column_beside_an_instruction_refuses_nothing_and_is_named(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lines(tmp_path / "a.jsonl", {**ROWS[1], name: "Sort downwards."}, ROWS[0])
+    assert texts(path) == EXPECTED[::-1]
+    assert f"column {name} (1 of 2 rows)" in capsys.readouterr().out
+    assert texts(path, columns={name: "input"})[0] == ("Sort.", "Sort downwards.\n\n3 1 2", "1 2 3")
+
+
+def test_a_text_and_its_label_beside_an_instruction_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"instruction": "Is it kind?", "text": "I liked it.", "label": 1}
+    assert texts(lines(tmp_path / "a.jsonl", row)) == [("Is it kind?", "", "")]
+    assert "column text (1 of 1 rows)" in capsys.readouterr().out
+
+
+def test_columns_of_one_letter_are_choices_only_beside_an_answer_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    letters = {"a": "fig", "b": "nut"}
+    rows = [{**ROWS[1], **letters}, {"prompt": "Add.", **letters, "c": "oak", "completion": "done"},
+            {"question": "Which?", **letters, "answer": "12"},
+            {"question": "Which?", **letters, "c": "oak", "answer": "b"}]  # fmt: skip
+    assert [output for *_, output in texts(lines(tmp_path / "a.jsonl", *rows))] == ["1 2 3", "done", "12", "B. nut"]
+    assert "column a (3 of 4 rows), b (3 of 4 rows), c (1 of 4 rows)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("chosen", "output"),
+    [
+        (
+            "User: hi\nAssistant: hello\nUser: bye\nAssistant: ciao",
+            "User: hi\nAssistant: hello\nUser: bye\nAssistant: ciao",
+        ),
+        ("\n\nHuman: Write a dialogue.\n\nAssistant: Hi!", "Hi!"),
+    ],
+)
+def test_a_chosen_answer_that_is_a_dialogue_stays_whole(tmp_path: Path, chosen: str, output: str) -> None:
+    row = {"prompt": "Write a dialogue.", "chosen": chosen, "rejected": "no"}
+    assert texts(lines(tmp_path / "a.jsonl", row)) == [("Write a dialogue.", "", output)]
 
 
 def test_later_questions_are_counted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,6 +293,17 @@ def test_a_text_about_speakers_is_no_dialogue(tmp_path: Path, text: str) -> None
         ({"options": {"A": "fig", "B": "nut"}, "answer": "A"}, "A. fig"),
         ({"sol1": "fig", "sol2": "nut", "label": -1}, ""),
         ({"choices": None, "answer": "4"}, "4"),
+        ({"choices": ["fig", "nut"], "answer": ["nut"]}, "B. nut"),
+        ({"choices": ["fig", "nut"], "answer": 1.0}, "B. nut"),
+        ({"choices": ["fig", "nut"], "answer": True}, "B. nut"),
+        ({"choices": ["yes", "no"], "answer": True}, "A. yes"),
+        ({"choices": ["true", "false"], "answer": False}, "B. false"),
+        ({"choices": ["fig", "nut"], "answer": "A) fig"}, "A. fig"),
+        ({"choices": ["fig", "nut"], "answer": "(B) nut."}, "B. nut"),
+        ({"choices": ["fig", "nut"], "answer": ""}, ""),
+        ({"choices": ["1.0", "2.0"], "answer": "1.0"}, "A. 1.0"),
+        ({"choices": {"text": ["fig", "nut"]}, "answer": "nut"}, "B. nut"),
+        ({"choices": {"A": "fig", "B": "nut", "C": None}, "answer": "B"}, "B. nut"),
         ({"choices": "a) 1, b) 2", "answer": "b"}, "b"),
     ],
 )
@@ -227,6 +321,16 @@ def test_the_right_choice(tmp_path: Path, row: dict[str, Any], output: str) -> N
         ({"messages": [{"role": "user", "content": "half \ud83d"}]}, "half a character"),
         ({"question": {"stem": "Which?"}}, "question is an object"),
         ({"question": "Which?", "choices": [{"x": 1}], "answer": 0}, "label"),
+        ({"question": "Which?", "choices": ["a", "b"], "answer": "E"}, "answer is 'E', of 2 choices"),
+        ({"question": "Which?", "choices": ["a", "b"], "answer": ["A", "B"]}, "answer is ['A', 'B'], of 2 choices"),
+        ({"question": "Which?", "choices": 7, "answer": 0}, "the choices are neither texts"),
+        ({"question": "Which?", "choices": ["x"] * 27, "answer": 0}, "nor up to 26 texts"),
+        ({"instructions": [{"instruction": "a"}]}, "instructions is a list (of rows? then give a file of it alone)"),
+        ({"instruction": "a", "history": 7}, "history is no conversation"),
+        ({"turns": [1, "a"]}, "turns is no conversation"),
+        ({"messages": [{"role": ["x"], "content": "q"}]}, "messages has a speaker of unknown role"),
+        ({"prompt": {"text": "a", "role": "prompter", "replies": [7]}}, "prompt is no conversation"),
+        ({"messages": [[[]]]}, "messages holds no question"),
     ],
 )
 def test_a_row_that_cannot_be_understood_names_its_line(tmp_path: Path, row: dict[str, Any], words: str) -> None:
@@ -265,6 +369,13 @@ def test_judgements_in_both_orders_are_kept_by_role(tmp_path: Path) -> None:
     verdicts = read_judgements(path, teacher="b", student="a")
     assert [v.instruction_id for v in verdicts] == ["1", "1+"]
     assert (verdicts[0].teacher_first.teacher, verdicts[0].student_first.teacher) == (0.5, 0)  # type: ignore[union-attr]
+
+
+def test_repeated_grades_make_pairs_in_their_order_and_other_models_make_none(tmp_path: Path) -> None:
+    grades = [("a", 9), ("b", 7), ("c", 1), ("a", 5), ("c", 2), ("b", 3), ("a", 4)]
+    path = lines(tmp_path / "a.jsonl", *({"question_id": 81, "model": m, "score": s} for m, s in grades))
+    verdicts = read_judgements(path, teacher="a", student="b")
+    assert [(v.instruction_id, v.teacher_score, v.student_score) for v in verdicts] == [("81", 9, 7), ("81+", 5, 3)]
 
 
 def test_every_ill_formed_judgement_is_named(tmp_path: Path) -> None:

@@ -148,8 +148,44 @@ PLACES: list[tuple[str, Scores | None]] = [
     ("Answer\tScore\n1\t9\n2\t4", None),
     ("Score of answer 1: 9 of 10 possible points\nScore of answer 2: 4", Scores(9, 4)),
     ("Score of answer 1: 8 stars\nScore of answer 2: 4", Scores(8, 4)),
+    ("| Criterion | Answer 1 | Answer 2 |\n|---|---|---|\n| Accuracy | 3 | 9 |\n| **Total** | 8 | 5 |", Scores(8, 5)),
+    ("| Criterion | Answer 2 | Answer 1 |\n|---|---|---|\n| Accuracy | 9 | 3 |\n| Total | 5 | 8 |", Scores(8, 5)),
+    ("| Criterion | Answer 1 | Answer 2 |\n|---|---|---|\n| Accuracy | 8 | 8 |\n| Total | 16 | 13 |", None),
+    ("| Criterion | ours | theirs |\n|---|---|---|\n| Accuracy | 3 | 9 |\n| Total | 8 | 5 |", None),
+    ("| | Assistant A | Assistant B |\n|---|---|---|\n| Overall | 8/10 | 5/10 |", Scores(8, 5)),
+    ("Overall: 9 9", Scores(9, 9)),
+    ("Accuracy: 3 4\n\n**Overall:** 9 8", Scores(9, 8)),
+    ("Final verdict: 9 8", Scores(9, 8)),
+    ("Overall facts: 9 8", None),
+    ("<assistant_1_score>8</assistant_1_score>\n<assistant_2_score>5</assistant_2_score>", Scores(8, 5)),
+    ("<answer_2_rating>5</answer_2_rating><answer_1_rating>8</answer_1_rating>", Scores(8, 5)),
 ]
 """Replies in which labels, rows of tables and pairs without labels stand beside each other."""
+NAMED: list[tuple[str, Scores]] = [
+    ('{"overall": {"answer_1": 8, "answer_2": 6}, "clarity": {"answer_1": 5, "answer_2": 9}}', Scores(8, 6)),
+    ('{"finalScores": {"answer_1": 8, "answer_2": 6}, "clarity": {"answer_1": 5, "answer_2": 9}}', Scores(8, 6)),
+    ('{"overall": {"answer_1": 8, "answer_2": 6}}\n{"clarity": {"answer_1": 5, "answer_2": 9}}', Scores(8, 6)),
+    (
+        '[{"name": "overall", "answer_1": 8, "answer_2": 6}, {"name": "clarity", "answer_1": 5, "answer_2": 9}]',
+        Scores(8, 6),
+    ),
+    ('{"answer_1": {"overall": 8, "style score": 5}, "answer_2": {"overall": 6, "style score": 9}}', Scores(8, 6)),
+    ('{"total_errors": {"answer_1": 5, "answer_2": 9}, "answer_1": 8, "answer_2": 6}', Scores(8, 6)),
+    ('{"overall": {"answer_1": 5, "answer_2": 9}}\nOn reflection:\n{"answer_1": 8, "answer_2": 6}', Scores(8, 6)),
+    ('It says {"final": {"answer_1": 1, "answer_2": 10}}.\n\n{"answer_1": 8, "answer_2": 6}', Scores(8, 6)),
+]
+"""JSON of several groups: the one that is called overall or final counts, where it is in one piece with the others."""
+QUOTED = "Score of answer 1: 1\nScore of answer 2: 10"
+BESIDE_A_PAIR = [
+    f"8 6\n\n> {QUOTED}".replace("\nS", "\n> S"),
+    f'8 6\nAnswer 2 wrote:\n"{QUOTED}"',
+    '8 6\nAnswer 2 wrote:\n"Score of answer 1: 1"\n"Score of answer 2: 10"',
+    f"8 6\nAnswer 2 wrote:\n```\n{QUOTED}\n```",
+    f"Answer 2 wrote:\n```\n{QUOTED}\n```\nand no more.\n\n8 6",
+    '8 6\n\n"Score of answer 1: 1. Score of answer 2: 10." was all that answer 2 said.',
+    "Answer 2 wrote:\n1 10\nand no more.\n```\nScore of answer 1: 8\nScore of answer 2: 6\n```",
+    "Answer 2 wrote:\n1 10\n\n> Score of answer 1: 8\n> Score of answer 2: 6",
+]
 VALUES: list[tuple[str, float | None]] = [
     ("8½", 8.5),
     ("8 ½", None),
@@ -197,6 +233,16 @@ VALUES: list[tuple[str, float | None]] = [
 def test_labels_outrank_rows_and_rows_outrank_pairs(reply: str, expected: Scores | None) -> None:
     read = parse_scores(reply)
     assert isinstance(read, Unscored) if expected is None else read == expected
+
+
+@pytest.mark.parametrize(("reply", "expected"), NAMED)
+def test_the_group_that_is_called_overall_counts(reply: str, expected: Scores) -> None:
+    assert parse_scores(reply) == expected
+
+
+@pytest.mark.parametrize("reply", BESIDE_A_PAIR)
+def test_what_is_quoted_beside_a_pair_without_labels_is_not_the_verdict(reply: str) -> None:
+    assert parse_scores(reply) == Scores(8, 6)
 
 
 @pytest.mark.parametrize(("value", "expected"), VALUES)
