@@ -6,7 +6,6 @@
 import asyncio
 import contextlib
 import json
-import threading
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
@@ -36,7 +35,7 @@ PILOT = 10
 
 @dataclass
 class Endpoint:
-    """What all maps of a client share. Used by several threads."""
+    """What all maps of a client share, each in its turn."""
 
     config: ApiConfig
     key: Key = field(default_factory=Key)
@@ -51,8 +50,6 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self.pacer = Pacer(self.config.requests_per_minute, self.config.tokens_per_minute)
-        self.seats = threading.Semaphore(self.config.concurrency)
-        """One for each call in flight."""
         limits = {"api.budget_usd": self.config.budget_usd, "api.budget_tokens": self.config.budget_tokens}
         self.budgets = {name: limit for name, limit in limits.items() if limit is not None}
         """The budgets that are set, by the name of their setting."""
@@ -98,6 +95,8 @@ class Asking:
         self.config = self.endpoint.config
         for model, part in self.store.learned(endpoint(self.config)):
             self.endpoint.refused[model].add(part)
+        self.seats = asyncio.Semaphore(self.config.concurrency)
+        """One for each call in flight."""
         self.queue = deque(self.calls)
         """Calls that nobody works on at the moment."""
         self.expected = estimate([call.request for call in self.calls], self.config)
@@ -136,21 +135,17 @@ class Asking:
         unknown = parts_of(self.body(call)) - self.endpoint.taken[call.model]
         return [part for part in PARTS if part in unknown]
 
-    def claim(self, call: Call, token: str | None = None) -> str:
-        """As `Store.claim`, with this map's budgets; takes a reply that was there."""
-        limited = self.endpoint.exceeded if self.endpoint.budgets else None
-        state = self.store.claim(call, self.bill, token, limited)
-        if state == "done":
-            self.done |= self.store.find([call])
-        return state
+    def claim(self, call: Call, token: str | None = None) -> bool:
+        """As `Store.claim`, with this map's budgets."""
+        return self.store.claim(call, self.bill, token, self.endpoint.exceeded if self.endpoint.budgets else None)
 
-    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any], token: str | None = None) -> bool:
-        """Enter an attempt's outcome; whether the call is to be sent again. `token` is its batch's."""
+    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any]) -> bool:
+        """Enter an attempt's outcome; whether the call is to be sent again."""
         if outcome.replied or outcome.kind in (*FINAL, "failed", "adapt"):
             self.endpoint.answered_at = time.time()
         if outcome.replied:
             self._learn(call, sent)
-        if reply := self.keep(call.key, call.model, outcome, sent, token):
+        if reply := self.keep(call.key, call.model, outcome, sent):
             self.done[call.key] = reply
             self._expect()
             return False
@@ -189,15 +184,13 @@ class Asking:
             said = f"{call.model} does not take {PARTS[part]}, and is asked without from here on ({call.refusal})"
             self.news.append(self.endpoint.key.hide(said))
 
-    def keep(
-        self, key: str, model: str, outcome: Outcome, sent: dict[str, Any], token: str | None
-    ) -> Completion | None:
+    def keep(self, key: str, model: str, outcome: Outcome, sent: dict[str, Any]) -> Completion | None:
         """Settle a call in the store; its reply, if the outcome is one."""
         settings = json.dumps({name: value for name, value in sent.items() if name != "messages"})
         text, error = map(self.endpoint.key.hide, (outcome.text, outcome.error))
         final = outcome.kind in FINAL
         reply = (outcome.kind, text, error, model, settings) if final else ()
-        paid = self.store.settle(key, outcome.paid, self.bill, token, reply)
+        paid = self.store.settle(key, outcome.paid, self.bill, reply)
         self.paid += paid
         return Completion(cast(Status, outcome.kind), text, paid, False, error, key, model) if final else None
 

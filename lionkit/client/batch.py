@@ -36,9 +36,7 @@ async def run(asking: Asking, client: openai.AsyncOpenAI, *, submit: bool) -> No
     try:
         await _collect(asking, client)
         while submit and asking.queue and not asking.halted.is_set():
-            if not await _submit(asking, client, share):
-                await asking.rest(1.0)  # other maps are asking these, or the budget is held by calls in flight
-            while share == ROWS and await _submit(asking, client, share):
+            while await _submit(asking, client, share) and share == ROWS:
                 pass
             if refused := await _collect(asking, client):
                 share = min(share, len(asking.queue)) // 2
@@ -59,17 +57,18 @@ async def _submit(asking: Asking, client: openai.AsyncOpenAI, share: int) -> boo
     lines = _claim(asking, token, share)
     if not lines:
         return False
-    file = await client.files.create(file=("calls.jsonl", "\n".join(lines).encode()), purpose="batch")
+    asking.queue = deque(call for call in asking.queue if call.key not in lines)
+    file = await client.files.create(file=("calls.jsonl", "\n".join(lines.values()).encode()), purpose="batch")
     once = client.with_options(max_retries=0)  # a second attempt could submit it twice
-    metadata = {"lionkit": token, "model": json.loads(lines[0])["body"]["model"]}
+    metadata = {"lionkit": token, "model": json.loads(next(iter(lines.values())))["body"]["model"]}
     made = await once.batches.create(input_file_id=file.id, endpoint=PATH, completion_window="24h", metadata=metadata)
     asking.store.note_batch(token, made.id)
     return True
 
 
-def _claim(asking: Asking, token: str, share: int) -> list[str]:
-    """The lines of a batch's file: calls to one model, claimed under the token."""
-    model, lines, size = "", list[str](), 0
+def _claim(asking: Asking, token: str, share: int) -> dict[str, str]:
+    """The lines of a batch's file by call: calls to one model, claimed under the token."""
+    model, lines, size = "", dict[str, str](), 0
     for call in asking.queue:
         name = f"{call.key}:{call.request.slot}" if asking.endpoint.local else call.key
         line = json.dumps({"custom_id": name, "method": "POST", "url": PATH, "body": asking.body(call)})
@@ -77,12 +76,10 @@ def _claim(asking: Asking, token: str, share: int) -> list[str]:
             break
         if lines and call.model != model:
             continue
-        state = asking.claim(call, token)
-        if state == "claimed":
-            lines.append(line)
-            model, size = call.model, size + len(line) + 1
-        elif state == "wait":
+        if not asking.claim(call, token):
             break
+        lines[call.key] = line
+        model, size = call.model, size + len(line) + 1
     return lines
 
 
@@ -92,7 +89,7 @@ async def _collect(asking: Asking, client: openai.AsyncOpenAI) -> str:
     Returns the provider's words where the account had no room for a batch, else an empty text.
     """
     crowded = ""
-    for token, batch_id in asking.store.batches(asking.queue):
+    for token, batch_id in asking.store.batches(asking.calls):
         if batch_id := batch_id or await _find(client, token):
             batch = await _wait(asking, client, batch_id)
             if batch is None:
@@ -100,7 +97,7 @@ async def _collect(asking: Asking, client: openai.AsyncOpenAI) -> str:
             await _enter(asking, client, batch, token)
             crowded = _refused(asking, batch) or crowded
         asking.store.close_batch(token)
-    asking.queue = deque(call for call in asking.queue if call.key not in asking.done)
+    asking.queue = deque(call for call in asking.calls if call.key not in asking.done)
     return crowded
 
 
@@ -157,7 +154,7 @@ async def _enter(asking: Asking, client: openai.AsyncOpenAI, batch: Any, token: 
     rows: dict[str, Any] = {}
     for file in filter(None, (batch.error_file_id, batch.output_file_id)):
         rows |= _rows((await client.files.content(file)).text)
-    tried, calls = batch.status in ("completed", "expired"), {call.key: call for call in asking.queue}
+    tried, calls = batch.status in ("completed", "expired"), {call.key: call for call in asking.calls}
     sent = {"batch": batch.id, "model": (batch.metadata or {}).get("model", "")}
     for key in asking.store.held(token):
         if tried or key in rows:
@@ -165,9 +162,9 @@ async def _enter(asking: Asking, client: openai.AsyncOpenAI, batch: Any, token: 
             asked = sent | (asking.body(call) if call else {})
             outcome = _outcome(rows.get(key) or {}, asked, asking.config)
             if call:
-                asking.settle(call, outcome, asked, token)
+                asking.settle(call, outcome, asked)
             else:
-                asking.keep(key, sent["model"], outcome, asked, token)
+                asking.keep(key, sent["model"], outcome, asked)
 
 
 def _outcome(row: dict[str, Any], asked: dict[str, Any], config: ApiConfig) -> Outcome:

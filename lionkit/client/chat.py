@@ -19,7 +19,7 @@ from lionkit.client.pacing import span
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
 from lionkit.config import ApiConfig, endpoint
-from lionkit.errors import ConfigError, LionkitError, StageStopped
+from lionkit.errors import ConfigError, StageStopped
 from lionkit.progress import Progress
 
 DRAIN = 10.0
@@ -29,7 +29,7 @@ DRAIN = 10.0
 class ChatClient:
     """Calls to one endpoint, with one store. `app` is a server in this process (ASGI) that is asked instead of the
     network; `replay` answers from the store only. Without `ambient`, the SDK sends no headers from OPENAI_* variables.
-    May be used by several threads, cells and event loops at once.
+    May be used by several threads, cells and event loops at once: of the maps on one store, one asks at a time.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ChatClient:
             if missing:
                 self._check(missing)
                 with store.asking():
-                    done |= store.find(missing)  # another process may have asked them meanwhile
+                    done |= store.find(missing)  # another map may have asked them meanwhile
                     if missing := [call for call in missing if call.key not in done]:
                         done |= self._ask(missing, store, progress, self.config.batch if batch is None else batch)
         return [done[call.key] for call in asked]
@@ -101,12 +101,8 @@ class ChatClient:
         if aloud:
             batched = "; as a batch, up to a day: stop and run again whenever you like" if batch else ""
             print(f"{label}: about to make {asking.expected}{batched}")
-        try:
-            with Progress(len(calls), label, "replies", shown=progress is not False) as bar:
-                self._work(asking, bar)
-        finally:
-            with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
-                store.leave(asking.bill)
+        with Progress(len(calls), label, "replies", shown=progress is not False) as bar:
+            self._work(asking, bar)
         if aloud:
             print(store.bills(self.config.price)[asking.bill])
         if stopped := asking.stopped:
