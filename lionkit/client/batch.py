@@ -138,22 +138,21 @@ async def _wait(asking: Asking, client: openai.AsyncOpenAI, batch_id: str) -> An
     return None
 
 
-def _rows(lines: str) -> dict[str, Any]:
-    """The rows of a result file by call; rows that cannot be read are left out, and so asked again."""
+async def _results(client: openai.AsyncOpenAI, batch: Any) -> dict[str, Any]:
+    """The rows of a batch's result files by call; rows that cannot be read are left out, and so asked again."""
     rows = {}
-    for line in lines.split("\n"):  # splitlines would also cut at line separators inside a reply
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            row = json.loads(line)
-            rows[row["custom_id"].partition(":")[0]] = row
+    for file in filter(None, (batch.error_file_id, batch.output_file_id)):
+        for line in (await client.files.content(file)).text.split("\n"):  # splitlines also cuts inside a reply
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                row = json.loads(line)
+                rows[row["custom_id"].partition(":")[0]] = row
     return rows
 
 
 async def _enter(asking: Asking, client: openai.AsyncOpenAI, batch: Any, token: str) -> None:
     """Settle each call that an ended batch still holds like one that was sent alone; those of other maps are stored
     for them. One without a row counts as tried, unless the batch was refused or cancelled."""
-    rows: dict[str, Any] = {}
-    for file in filter(None, (batch.error_file_id, batch.output_file_id)):
-        rows |= _rows((await client.files.content(file)).text)
+    rows = await _results(client, batch)
     tried, calls = batch.status in ("completed", "expired"), {call.key: call for call in asking.calls}
     sent = {"batch": batch.id, "model": (batch.metadata or {}).get("model", "")}
     for key in asking.store.held(token):

@@ -51,14 +51,13 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
 
 
 def _scouts(asking: Asking) -> Iterator[Call]:
-    """The first call of each model and form that the model has not answered yet."""
+    """The first call of each model and form that the model has not answered yet, also not since the last one."""
     seen = set[tuple[str, ...]]()
     for call in list(asking.queue):
         form = (call.model, *asking.untaken(call))
         if len(form) > 1 and form not in seen:
             seen.add(form)
-            if asking.untaken(call):  # not meanwhile answered in the form of an earlier one
-                yield call
+            yield call
 
 
 async def _work(asking: Asking, client: openai.AsyncOpenAI, queue: deque[Call]) -> None:

@@ -95,10 +95,8 @@ def read_reply(reply: Any, headers: Headers, sent: Mapping[str, Any], config: Ap
 def text_of(content: Any) -> str:
     """The text of a message's content, which may come in parts, thoughts among them."""
     if isinstance(content, list):
-        kinds = ("text", "output_text")
-        content = "".join(
-            p.get("text") or "" for p in content if isinstance(p, dict) and p.get("type", "text") in kinds
-        )
+        parts = [p for p in content if isinstance(p, dict) and p.get("type", "text") in ("text", "output_text")]
+        content = "".join(part.get("text") or "" for part in parts)
     return content or ""
 
 

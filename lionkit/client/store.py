@@ -29,8 +29,8 @@ from lionkit.records import Status
 
 COLUMNS = "key, status, text, error, model, prompt_tokens, completion_tokens, reasoning_tokens"
 IN = "IN (SELECT value FROM json_each(?))"
-_turns = defaultdict[Path, threading.Lock](threading.Lock)
-"""For each store, what the thread of this process holds whose turn it is to ask."""
+_turns = defaultdict[str, threading.Lock](threading.Lock)
+"""By the lock's file: what the thread of this process holds whose turn it is to ask."""
 
 
 class Store:
@@ -74,12 +74,11 @@ class Store:
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
-        """Be the one that asks, once the calls that a dead process left in flight are in the account. While another
-        process asks, wait, and say so in one line. LionkitError where the lock's file cannot be made; it stays when
-        the lock is free: removing it could give two processes a lock each."""
-        path = self.path.resolve()
-        lock = FileLock(f"{path}.lock")
-        with _turns[path]:
+        """Be the one that asks, once the calls that a dead process left in flight are in the account. It is said in one
+        line where another process has to be waited for. LionkitError where the lock's file cannot be made; that stays
+        when the lock is free: removing it could give two processes a lock each."""
+        lock = FileLock(f"{self.path.resolve()}.lock")
+        with _turns[lock.lock_file]:
             try:
                 held = lock.acquire(timeout=0)
             except Timeout:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 import server
 from lionkit.client import ChatClient, ChatRequest, Usage, estimate
 from lionkit.client import batch as batch_module
-from lionkit.client.calls import bound, call_of
+from lionkit.client.calls import Call, bound
 from lionkit.client.store import Store
 from lionkit.config import ApiConfig
 from lionkit.errors import StageStopped
@@ -387,7 +387,7 @@ def test_a_map_whose_turn_comes_collects_the_batch_that_another_map_has_left(tmp
     """The live map begins while another thread submits a batch with its calls, and collects the batch itself."""
     app, path, texts = create_app(backwards), tmp_path / "calls.sqlite", []
     with serve(app) as url:
-        calls = [call_of(request, url, "answer-key") for request in asks(4)]
+        calls = [Call(request, url, "answer-key") for request in asks(4)]
         with Store(path) as other, other.asking():
             bill = other.open_bill("other", estimate(asks(4), ApiConfig()))
             assert all(other.claim(call, bill, "token", None) for call in calls)

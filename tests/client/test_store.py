@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lionkit.client import ChatClient, ChatRequest, Usage, copy_store, estimate, schema
-from lionkit.client.calls import bound, call_key, call_of
+from lionkit.client.calls import Call, bound, call_key
 from lionkit.client.store import Store
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError
@@ -268,7 +268,7 @@ def test_a_second_process_waits_and_finds_the_replies_of_the_first(
 def test_threads_take_turns_and_the_next_one_settles_what_a_dead_one_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, call, asked = tmp_path / "calls.sqlite", call_of(ask("a"), SANDBOX_URL, "m"), threading.Event()
+    path, call, asked = tmp_path / "calls.sqlite", Call(ask("a"), SANDBOX_URL, "m"), threading.Event()
 
     def second() -> None:
         with Store(path) as store, store.asking():
@@ -299,7 +299,7 @@ def test_the_budget_counts_calls_in_flight(tmp_path: Path) -> None:
 
     with Store(tmp_path / "calls.sqlite") as store, store.asking():
         bill = store.open_bill("x", estimate(asks(3), ApiConfig()))
-        calls = [call_of(ask(text), SANDBOX_URL, "m") for text in "abc"]
+        calls = [Call(ask(text), SANDBOX_URL, "m") for text in "abc"]
         assert [store.claim(call, bill, None, exceeded) for call in calls] == [True, True, False]
         store.settle(calls[0].key, most, bill)
         store.settle(calls[1].key, most, bill)
