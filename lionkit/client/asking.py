@@ -85,8 +85,6 @@ class Asking:
     """Since when the calls were failing that used up their attempts after the endpoint last answered any."""
     outage: str = ""
     """Why nothing more is asked, where the endpoint is down."""
-    news: deque[str] = field(default_factory=deque)
-    """What is still to be said aloud."""
     waits_until: float = 0.0
     """The end of the longest wait that was said, in seconds since the epoch."""
     halted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -119,7 +117,7 @@ class Asking:
         until = time.time() + seconds
         if seconds > LONG and until > self.waits_until + LONG:
             self.waits_until = until
-            self.news.append(self.endpoint.key.hide(f"{reason}: waiting {span(seconds)}, until {clock(seconds)}"))
+            print(self.endpoint.key.hide(f"{reason}: waiting {span(seconds)}, until {clock(seconds)}"), flush=True)
 
     async def rest(self, seconds: float) -> None:
         """Sleep, unless the map halts."""
@@ -182,7 +180,7 @@ class Asking:
             self.endpoint.refused[call.model].add(part)
             self.store.learn(endpoint(self.config), call.model, part)
             said = f"{call.model} does not take {PARTS[part]}, and is asked without from here on ({call.refusal})"
-            self.news.append(self.endpoint.key.hide(said))
+            print(self.endpoint.key.hide(said), flush=True)
 
     def keep(self, key: str, model: str, outcome: Outcome, sent: dict[str, Any]) -> Completion | None:
         """Settle a call in the store; its reply, if the outcome is one."""

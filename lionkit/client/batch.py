@@ -36,7 +36,7 @@ async def run(asking: Asking, client: openai.AsyncOpenAI, *, submit: bool) -> No
     try:
         await _collect(asking, client)
         while submit and asking.queue and not asking.halted.is_set():
-            while await _submit(asking, client, share) and share == ROWS:
+            while asking.queue and await _submit(asking, client, share) and share == ROWS:
                 pass
             if refused := await _collect(asking, client):
                 share = min(share, len(asking.queue)) // 2
@@ -53,33 +53,30 @@ async def run(asking: Asking, client: openai.AsyncOpenAI, *, submit: bool) -> No
 
 async def _submit(asking: Asking, client: openai.AsyncOpenAI, share: int) -> bool:
     """Claim what fits into one batch and the budget, at most `share` calls, and submit it; False if nothing did."""
-    token = uuid.uuid4().hex
-    lines = _claim(asking, token, share)
+    token, model = uuid.uuid4().hex, asking.queue[0].model
+    lines = _claim(asking, token, model, share)
     if not lines:
         return False
     asking.queue = deque(call for call in asking.queue if call.key not in lines)
     file = await client.files.create(file=("calls.jsonl", "\n".join(lines.values()).encode()), purpose="batch")
     once = client.with_options(max_retries=0)  # a second attempt could submit it twice
-    metadata = {"lionkit": token, "model": json.loads(next(iter(lines.values())))["body"]["model"]}
+    metadata = {"lionkit": token, "model": model}
     made = await once.batches.create(input_file_id=file.id, endpoint=PATH, completion_window="24h", metadata=metadata)
     asking.store.note_batch(token, made.id)
     return True
 
 
-def _claim(asking: Asking, token: str, share: int) -> dict[str, str]:
-    """The lines of a batch's file by call: calls to one model, claimed under the token."""
-    model, lines, size = "", dict[str, str](), 0
-    for call in asking.queue:
+def _claim(asking: Asking, token: str, model: str, share: int) -> dict[str, str]:
+    """The lines of a batch's file by call: calls to the model, claimed under the token."""
+    lines, size = dict[str, str](), 0
+    for call in [call for call in asking.queue if call.model == model]:
         name = f"{call.key}:{call.request.slot}" if asking.endpoint.local else call.key
         line = json.dumps({"custom_id": name, "method": "POST", "url": PATH, "body": asking.body(call)})
-        if lines and (len(lines) == share or size + len(line) >= BYTES):
-            break
-        if lines and call.model != model:
-            continue
-        if not asking.claim(call, token):
+        full = lines and (len(lines) == share or size + len(line) >= BYTES)
+        if full or not asking.claim(call, token):
             break
         lines[call.key] = line
-        model, size = call.model, size + len(line) + 1
+        size += len(line) + 1
     return lines
 
 

@@ -144,8 +144,6 @@ def _watch(future: Future[None], asking: Asking, bar: Progress) -> None:
     while running:
         running = bool(wait([future], 0.1).not_done)
         arrived = len(asking.done)
-        while asking.news:
-            print(asking.news.popleft(), flush=True)
         cost = f"{_money(asking.paid, price)} of about {_money(asking.expected.usage, price)}"
         seconds, left = max(time.monotonic() - started, 1e-3), asking.waits_until - time.time()
         rate = f"waits {span(left)}" if left > 1 else f"{arrived / seconds:.1f}/s"
