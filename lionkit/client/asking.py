@@ -54,11 +54,6 @@ class Endpoint:
         self.budgets = {name: limit for name, limit in limits.items() if limit is not None}
         """The budgets that are set, by the name of their setting."""
 
-    @property
-    def local(self) -> bool:
-        """Whether the server is on this machine."""
-        return urlsplit(endpoint(self.config)).hostname in LOCAL
-
     def exceeded(self, usage: Usage) -> str:
         """The setting of the budget that so much in all exceeds; empty where it is within the budgets."""
         prices = [price for price in (self.config.price_per_million, *self.config.prices.values()) if price]
@@ -91,7 +86,10 @@ class Asking:
 
     def __post_init__(self) -> None:
         self.config = self.endpoint.config
-        for model, part in self.store.learned(endpoint(self.config)):
+        self.url = endpoint(self.config)
+        self.local = urlsplit(self.url).hostname in LOCAL
+        """Whether the server is on this machine."""
+        for model, part in self.store.learned(self.url):
             self.endpoint.refused[model].add(part)
         self.seats = asyncio.Semaphore(self.config.concurrency)
         """One for each call in flight."""
@@ -178,7 +176,7 @@ class Asking:
         self.endpoint.taken[call.model] |= parts_of(sent)
         for part in sorted(call.without - self.endpoint.refused[call.model]):
             self.endpoint.refused[call.model].add(part)
-            self.store.learn(endpoint(self.config), call.model, part)
+            self.store.learn(self.url, call.model, part)
             said = f"{call.model} does not take {PARTS[part]}, and is asked without from here on ({call.refusal})"
             print(self.endpoint.key.hide(said), flush=True)
 
@@ -201,7 +199,7 @@ class Asking:
     def _again(self, call: Call, outcome: Outcome) -> bool:
         """After a failed attempt: whether the call is sent again. If not, its row, or the whole map, has failed."""
         known, most = bool(self.endpoint.taken[call.model]), self.config.max_attempts
-        url = endpoint(self.config).partition("?")[0]
+        url = self.url.partition("?")[0]
         call.tries += 1
         call.limited += outcome.kind == "limited" or (outcome.kind == "unreachable" and known)
         call.failing_since = call.failing_since or time.time()

@@ -18,7 +18,7 @@ import openai
 from lionkit.client.asking import Asking
 from lionkit.client.outcomes import Outcome, message_of, read_error, read_reply
 from lionkit.client.wire import failure
-from lionkit.config import ApiConfig, endpoint
+from lionkit.config import ApiConfig
 
 PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 ROWS, BYTES = 50_000, 190_000_000
@@ -48,7 +48,7 @@ async def run(asking: Asking, client: openai.AsyncOpenAI, *, submit: bool) -> No
         if isinstance(error, openai.APIStatusError) and error.status_code in (404, 405):
             said = "it has none (then set batch=False), or not this batch (then use the key and project that made it)"
             setting = "api.batch"
-        asking.halt(f"the Batch API of {endpoint(asking.config)} failed: {said}", outcome.cause, setting)
+        asking.halt(f"the Batch API of {asking.url} failed: {said}", outcome.cause, setting)
 
 
 async def _submit(asking: Asking, client: openai.AsyncOpenAI, share: int) -> bool:
@@ -70,7 +70,7 @@ def _claim(asking: Asking, token: str, model: str, share: int) -> dict[str, str]
     """The lines of a batch's file by call: calls to the model, claimed under the token."""
     lines, size = dict[str, str](), 0
     for call in [call for call in asking.queue if call.model == model]:
-        name = f"{call.key}:{call.request.slot}" if asking.endpoint.local else call.key
+        name = f"{call.key}:{call.request.slot}" if asking.local else call.key
         line = json.dumps({"custom_id": name, "method": "POST", "url": PATH, "body": asking.body(call)})
         full = lines and (len(lines) == share or size + len(line) >= BYTES)
         if full or not asking.claim(call, token):

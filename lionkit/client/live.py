@@ -36,7 +36,7 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
             for first in _scouts(asking):
                 asking.queue.remove(first)
                 ahead.append(asyncio.create_task(_work(asking, client, deque([first]))))
-                await asyncio.wait(ahead, timeout=HEAD_START[asking.endpoint.local] if not asking.batch else None)
+                await asyncio.wait(ahead, timeout=HEAD_START[asking.local] if not asking.batch else None)
             if asking.batch:
                 await batch.run(asking, client, submit=True)
             while ahead or (asking.queue and not asking.halted.is_set()):
@@ -88,7 +88,7 @@ async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call, token
     """Send a claimed call once and settle it; seconds to wait before the next attempt, None where there is none.
     `tokens` is what the pacer booked for it."""
     body, pacer = asking.body(call), asking.endpoint.pacer
-    slot = str(call.request.slot) if asking.endpoint.local else ""
+    slot = str(call.request.slot) if asking.local else ""
     try:
         outcome = await attempt(client, body, asking.config, slot)
     except asyncio.CancelledError:

@@ -24,7 +24,7 @@ from lionkit.client.store import Store
 from lionkit.config import ApiConfig
 from lionkit.errors import StageStopped
 from lionkit.sandbox import app as sandbox
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[2]

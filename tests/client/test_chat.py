@@ -23,7 +23,7 @@ from lionkit.client import store as store_module
 from lionkit.client.calls import bound, call_key
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import ConfigError, LionkitError, StageStopped
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[2]

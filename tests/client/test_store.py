@@ -20,7 +20,7 @@ from lionkit.client.calls import Call, bound, call_key
 from lionkit.client.store import Store
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[2]
