@@ -106,7 +106,7 @@ class Call:
     failing_since: float = 0.0
     """When the first try failed, in seconds since the epoch."""
     without: set[str] = field(default_factory=set)
-    """What it is sent without, because the endpoint refused it with (`wire.PARTS`)."""
+    """What it is sent without, because the endpoint refused it with (`request.PARTS`)."""
     trials: list[set[str]] | None = None
     """What to try without next, where the endpoint does not say what it refuses; None before the first such refusal."""
     refusal: str = ""

@@ -157,10 +157,9 @@ def read_error(status: int, error: Any, headers: Headers, sent: Mapping[str, Any
 def _named(line: str, sent: Mapping[str, Any]) -> str:
     """The part of the request that an error names; empty where it names none that was sent."""
     named = next((part for part in NAMED if part in parts_of(sent) and NAMED[part].search(line)), "")
-    positive = (
-        named == "temperature" and sent["temperature"] == 0 and re.search("positive|great|above|> ?0", line, re.I)
-    )
-    return "temperature 0" if positive else named
+    if named == "temperature" and sent["temperature"] == 0 and re.search("positive|great|above|> ?0", line, re.I):
+        return "temperature 0"
+    return named
 
 
 def retry_after(headers: Headers, said: str = "") -> float | None:
