@@ -37,11 +37,10 @@ def respond(
 
 
 def _response(instruction_id: str, reply: Completion, max_tokens: int) -> Response:
-    reason, missing = reply.error or "", reply.cause == "outage"
+    reason, missing = reply.error, reply.cause == "outage"
     if reply.status == "truncated":
         reason = f"{reason.partition(':')[0] or 'cut'}: raise teacher_max_tokens above {max_tokens}"
-    status = "failed" if missing else reply.status
-    return Response(instruction_id, reply.text, status, reason, reply.model, reply.call_id, missing)
+    return Response(instruction_id, reply.text, reply.status, reason, reply.model, reply.call_id, missing)
 
 
 class Useless(NamedTuple):

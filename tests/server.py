@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lionkit.sandbox import app as sandbox
-from lionkit.sandbox.faults import Faults, draw, misbehave
+from lionkit.sandbox.app import Faults, draw, misbehave
 
 
 @dataclass

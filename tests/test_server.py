@@ -10,7 +10,7 @@ import httpx2
 import openai
 import pytest
 
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 
 

@@ -6,7 +6,6 @@
 import asyncio
 import contextlib
 import json
-import threading
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
@@ -36,7 +35,7 @@ PILOT = 10
 
 @dataclass
 class Endpoint:
-    """What all maps of a client share. Used by several threads."""
+    """What all maps of a client share, each in its turn."""
 
     config: ApiConfig
     key: Key = field(default_factory=Key)
@@ -51,16 +50,9 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self.pacer = Pacer(self.config.requests_per_minute, self.config.tokens_per_minute)
-        self.seats = threading.Semaphore(self.config.concurrency)
-        """One for each call in flight."""
         limits = {"api.budget_usd": self.config.budget_usd, "api.budget_tokens": self.config.budget_tokens}
         self.budgets = {name: limit for name, limit in limits.items() if limit is not None}
         """The budgets that are set, by the name of their setting."""
-
-    @property
-    def local(self) -> bool:
-        """Whether the server is on this machine."""
-        return urlsplit(endpoint(self.config)).hostname in LOCAL
 
     def exceeded(self, usage: Usage) -> str:
         """The setting of the budget that so much in all exceeds; empty where it is within the budgets."""
@@ -88,16 +80,19 @@ class Asking:
     """Since when the calls were failing that used up their attempts after the endpoint last answered any."""
     outage: str = ""
     """Why nothing more is asked, where the endpoint is down."""
-    news: deque[str] = field(default_factory=deque)
-    """What is still to be said aloud."""
     waits_until: float = 0.0
     """The end of the longest wait that was said, in seconds since the epoch."""
     halted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.config = self.endpoint.config
-        for model, part in self.store.learned(endpoint(self.config)):
+        self.url = endpoint(self.config)
+        self.local = urlsplit(self.url).hostname in LOCAL
+        """Whether the server is on this machine."""
+        for model, part in self.store.learned(self.url):
             self.endpoint.refused[model].add(part)
+        self.seats = asyncio.Semaphore(self.config.concurrency)
+        """One for each call in flight."""
         self.queue = deque(self.calls)
         """Calls that nobody works on at the moment."""
         self.expected = estimate([call.request for call in self.calls], self.config)
@@ -120,7 +115,7 @@ class Asking:
         until = time.time() + seconds
         if seconds > LONG and until > self.waits_until + LONG:
             self.waits_until = until
-            self.news.append(self.endpoint.key.hide(f"{reason}: waiting {span(seconds)}, until {clock(seconds)}"))
+            print(self.endpoint.key.hide(f"{reason}: waiting {span(seconds)}, until {clock(seconds)}"), flush=True)
 
     async def rest(self, seconds: float) -> None:
         """Sleep, unless the map halts."""
@@ -136,21 +131,17 @@ class Asking:
         unknown = parts_of(self.body(call)) - self.endpoint.taken[call.model]
         return [part for part in PARTS if part in unknown]
 
-    def claim(self, call: Call, token: str | None = None) -> str:
-        """As `Store.claim`, with this map's budgets; takes a reply that was there."""
-        limited = self.endpoint.exceeded if self.endpoint.budgets else None
-        state = self.store.claim(call, self.bill, token, limited)
-        if state == "done":
-            self.done |= self.store.find([call])
-        return state
+    def claim(self, call: Call, token: str | None = None) -> bool:
+        """As `Store.claim`, with this map's budgets."""
+        return self.store.claim(call, self.bill, token, self.endpoint.exceeded if self.endpoint.budgets else None)
 
-    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any], token: str | None = None) -> bool:
-        """Enter an attempt's outcome; whether the call is to be sent again. `token` is its batch's."""
+    def settle(self, call: Call, outcome: Outcome, sent: dict[str, Any]) -> bool:
+        """Enter an attempt's outcome; whether the call is to be sent again."""
         if outcome.replied or outcome.kind in (*FINAL, "failed", "adapt"):
             self.endpoint.answered_at = time.time()
         if outcome.replied:
             self._learn(call, sent)
-        if reply := self.keep(call.key, call.model, outcome, sent, token):
+        if reply := self.keep(call.key, call.model, outcome, sent):
             self.done[call.key] = reply
             self._expect()
             return False
@@ -185,19 +176,17 @@ class Asking:
         self.endpoint.taken[call.model] |= parts_of(sent)
         for part in sorted(call.without - self.endpoint.refused[call.model]):
             self.endpoint.refused[call.model].add(part)
-            self.store.learn(endpoint(self.config), call.model, part)
+            self.store.learn(self.url, call.model, part)
             said = f"{call.model} does not take {PARTS[part]}, and is asked without from here on ({call.refusal})"
-            self.news.append(self.endpoint.key.hide(said))
+            print(self.endpoint.key.hide(said), flush=True)
 
-    def keep(
-        self, key: str, model: str, outcome: Outcome, sent: dict[str, Any], token: str | None
-    ) -> Completion | None:
+    def keep(self, key: str, model: str, outcome: Outcome, sent: dict[str, Any]) -> Completion | None:
         """Settle a call in the store; its reply, if the outcome is one."""
         settings = json.dumps({name: value for name, value in sent.items() if name != "messages"})
         text, error = map(self.endpoint.key.hide, (outcome.text, outcome.error))
         final = outcome.kind in FINAL
         reply = (outcome.kind, text, error, model, settings) if final else ()
-        paid = self.store.settle(key, outcome.paid, self.bill, token, reply)
+        paid = self.store.settle(key, outcome.paid, self.bill, reply)
         self.paid += paid
         return Completion(cast(Status, outcome.kind), text, paid, False, error, key, model) if final else None
 
@@ -210,7 +199,7 @@ class Asking:
     def _again(self, call: Call, outcome: Outcome) -> bool:
         """After a failed attempt: whether the call is sent again. If not, its row, or the whole map, has failed."""
         known, most = bool(self.endpoint.taken[call.model]), self.config.max_attempts
-        url = endpoint(self.config).partition("?")[0]
+        url = self.url.partition("?")[0]
         call.tries += 1
         call.limited += outcome.kind == "limited" or (outcome.kind == "unreachable" and known)
         call.failing_since = call.failing_since or time.time()

@@ -18,7 +18,7 @@ import openai
 from lionkit.client.asking import Asking
 from lionkit.client.outcomes import Outcome, message_of, read_error, read_reply
 from lionkit.client.wire import failure
-from lionkit.config import ApiConfig, endpoint
+from lionkit.config import ApiConfig
 
 PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 ROWS, BYTES = 50_000, 190_000_000
@@ -36,9 +36,7 @@ async def run(asking: Asking, client: openai.AsyncOpenAI, *, submit: bool) -> No
     try:
         await _collect(asking, client)
         while submit and asking.queue and not asking.halted.is_set():
-            if not await _submit(asking, client, share):
-                await asking.rest(1.0)  # other maps are asking these, or the budget is held by calls in flight
-            while share == ROWS and await _submit(asking, client, share):
+            while asking.queue and await _submit(asking, client, share) and share == ROWS:
                 pass
             if refused := await _collect(asking, client):
                 share = min(share, len(asking.queue)) // 2
@@ -50,39 +48,35 @@ async def run(asking: Asking, client: openai.AsyncOpenAI, *, submit: bool) -> No
         if isinstance(error, openai.APIStatusError) and error.status_code in (404, 405):
             said = "it has none (then set batch=False), or not this batch (then use the key and project that made it)"
             setting = "api.batch"
-        asking.halt(f"the Batch API of {endpoint(asking.config)} failed: {said}", outcome.cause, setting)
+        asking.halt(f"the Batch API of {asking.url} failed: {said}", outcome.cause, setting)
 
 
 async def _submit(asking: Asking, client: openai.AsyncOpenAI, share: int) -> bool:
     """Claim what fits into one batch and the budget, at most `share` calls, and submit it; False if nothing did."""
-    token = uuid.uuid4().hex
-    lines = _claim(asking, token, share)
+    token, model = uuid.uuid4().hex, asking.queue[0].model
+    lines = _claim(asking, token, model, share)
     if not lines:
         return False
-    file = await client.files.create(file=("calls.jsonl", "\n".join(lines).encode()), purpose="batch")
+    asking.queue = deque(call for call in asking.queue if call.key not in lines)
+    file = await client.files.create(file=("calls.jsonl", "\n".join(lines.values()).encode()), purpose="batch")
     once = client.with_options(max_retries=0)  # a second attempt could submit it twice
-    metadata = {"lionkit": token, "model": json.loads(lines[0])["body"]["model"]}
+    metadata = {"lionkit": token, "model": model}
     made = await once.batches.create(input_file_id=file.id, endpoint=PATH, completion_window="24h", metadata=metadata)
     asking.store.note_batch(token, made.id)
     return True
 
 
-def _claim(asking: Asking, token: str, share: int) -> list[str]:
-    """The lines of a batch's file: calls to one model, claimed under the token."""
-    model, lines, size = "", list[str](), 0
-    for call in asking.queue:
-        name = f"{call.key}:{call.request.slot}" if asking.endpoint.local else call.key
+def _claim(asking: Asking, token: str, model: str, share: int) -> dict[str, str]:
+    """The lines of a batch's file by call: calls to the model, claimed under the token."""
+    lines, size = dict[str, str](), 0
+    for call in [call for call in asking.queue if call.model == model]:
+        name = f"{call.key}:{call.request.slot}" if asking.local else call.key
         line = json.dumps({"custom_id": name, "method": "POST", "url": PATH, "body": asking.body(call)})
-        if lines and (len(lines) == share or size + len(line) >= BYTES):
+        full = lines and (len(lines) == share or size + len(line) >= BYTES)
+        if full or not asking.claim(call, token):
             break
-        if lines and call.model != model:
-            continue
-        state = asking.claim(call, token)
-        if state == "claimed":
-            lines.append(line)
-            model, size = call.model, size + len(line) + 1
-        elif state == "wait":
-            break
+        lines[call.key] = line
+        size += len(line) + 1
     return lines
 
 
@@ -92,7 +86,7 @@ async def _collect(asking: Asking, client: openai.AsyncOpenAI) -> str:
     Returns the provider's words where the account had no room for a batch, else an empty text.
     """
     crowded = ""
-    for token, batch_id in asking.store.batches(asking.queue):
+    for token, batch_id in asking.store.batches(asking.calls):
         if batch_id := batch_id or await _find(client, token):
             batch = await _wait(asking, client, batch_id)
             if batch is None:
@@ -100,7 +94,7 @@ async def _collect(asking: Asking, client: openai.AsyncOpenAI) -> str:
             await _enter(asking, client, batch, token)
             crowded = _refused(asking, batch) or crowded
         asking.store.close_batch(token)
-    asking.queue = deque(call for call in asking.queue if call.key not in asking.done)
+    asking.queue = deque(call for call in asking.calls if call.key not in asking.done)
     return crowded
 
 
@@ -141,23 +135,22 @@ async def _wait(asking: Asking, client: openai.AsyncOpenAI, batch_id: str) -> An
     return None
 
 
-def _rows(lines: str) -> dict[str, Any]:
-    """The rows of a result file by call; rows that cannot be read are left out, and so asked again."""
+async def _results(client: openai.AsyncOpenAI, batch: Any) -> dict[str, Any]:
+    """The rows of a batch's result files by call; rows that cannot be read are left out, and so asked again."""
     rows = {}
-    for line in lines.split("\n"):  # splitlines would also cut at line separators inside a reply
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            row = json.loads(line)
-            rows[row["custom_id"].partition(":")[0]] = row
+    for file in filter(None, (batch.error_file_id, batch.output_file_id)):
+        for line in (await client.files.content(file)).text.split("\n"):  # splitlines also cuts inside a reply
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                row = json.loads(line)
+                rows[row["custom_id"].partition(":")[0]] = row
     return rows
 
 
 async def _enter(asking: Asking, client: openai.AsyncOpenAI, batch: Any, token: str) -> None:
     """Settle each call that an ended batch still holds like one that was sent alone; those of other maps are stored
     for them. One without a row counts as tried, unless the batch was refused or cancelled."""
-    rows: dict[str, Any] = {}
-    for file in filter(None, (batch.error_file_id, batch.output_file_id)):
-        rows |= _rows((await client.files.content(file)).text)
-    tried, calls = batch.status in ("completed", "expired"), {call.key: call for call in asking.queue}
+    rows = await _results(client, batch)
+    tried, calls = batch.status in ("completed", "expired"), {call.key: call for call in asking.calls}
     sent = {"batch": batch.id, "model": (batch.metadata or {}).get("model", "")}
     for key in asking.store.held(token):
         if tried or key in rows:
@@ -165,9 +158,9 @@ async def _enter(asking: Asking, client: openai.AsyncOpenAI, batch: Any, token: 
             asked = sent | (asking.body(call) if call else {})
             outcome = _outcome(rows.get(key) or {}, asked, asking.config)
             if call:
-                asking.settle(call, outcome, asked, token)
+                asking.settle(call, outcome, asked)
             else:
-                asking.keep(key, sent["model"], outcome, asked, token)
+                asking.keep(key, sent["model"], outcome, asked)
 
 
 def _outcome(row: dict[str, Any], asked: dict[str, Any], config: ApiConfig) -> Outcome:

@@ -95,23 +95,26 @@ def call_key(request: ChatRequest, base_url: str, model: str) -> str:
 
 @dataclass
 class Call:
-    """One distinct request of a map, and the attempts so far."""
+    """One distinct request of a map, and the attempts so far. In keys, `localhost` is `127.0.0.1`."""
 
     request: ChatRequest
-    model: str
     url: str
-    key: str
+    model: str
     tries: int = 0
     limited: int = 0
     """Tries that met a rate limit, or an unreachable endpoint that had answered before."""
     failing_since: float = 0.0
     """When the first try failed, in seconds since the epoch."""
     without: set[str] = field(default_factory=set)
-    """What it is sent without, because the endpoint refused it with (`wire.PARTS`)."""
+    """What it is sent without, because the endpoint refused it with (`request.PARTS`)."""
     trials: list[set[str]] | None = None
     """What to try without next, where the endpoint does not say what it refuses; None before the first such refusal."""
     refusal: str = ""
     """What the endpoint said when it last refused it."""
+
+    def __post_init__(self) -> None:
+        self.url = LOOPBACK.sub("127.0.0.1", self.url)
+        self.key = call_key(self.request, self.url, self.model)
 
     @cached_property
     def family(self) -> str:
@@ -121,16 +124,8 @@ class Call:
     @property
     def keys(self) -> set[str]:
         """The keys under which the reply may be stored: older stores kept `localhost` apart from `127.0.0.1`."""
-        here = LOOPBACK.search(self.url)
-        return (
-            {self.key, call_key(self.request, LOOPBACK.sub("localhost", self.url), self.model)} if here else {self.key}
-        )
-
-
-def call_of(request: ChatRequest, base_url: str, model: str) -> Call:
-    """The request as a call to this endpoint. In keys, `localhost` is `127.0.0.1`."""
-    url = LOOPBACK.sub("127.0.0.1", base_url)
-    return Call(request, model, url, call_key(request, url, model))
+        older = LOOPBACK.sub("localhost", self.url)
+        return {self.key} if older == self.url else {self.key, call_key(self.request, older, self.model)}
 
 
 def serves(reply: Completion, limit: int, wanted: int | None) -> bool:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from lionkit.client.asking import Asking, Endpoint
-from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Price, Usage, call_of
+from lionkit.client.calls import Bill, Call, ChatRequest, Completion, Price, Usage
 from lionkit.client.live import run
 from lionkit.client.pacing import span
 from lionkit.client.store import Store
 from lionkit.client.wire import connect
 from lionkit.config import ApiConfig, endpoint
-from lionkit.errors import ConfigError, LionkitError, StageStopped
+from lionkit.errors import ConfigError, StageStopped
 from lionkit.progress import Progress
 
 DRAIN = 10.0
@@ -29,7 +29,7 @@ DRAIN = 10.0
 class ChatClient:
     """Calls to one endpoint, with one store. `app` is a server in this process (ASGI) that is asked instead of the
     network; `replay` answers from the store only. Without `ambient`, the SDK sends no headers from OPENAI_* variables.
-    May be used by several threads, cells and event loops at once.
+    May be used by several threads, cells and event loops at once: of the maps on one store, one asks at a time.
     """
 
     def __init__(
@@ -38,7 +38,6 @@ class ChatClient:
         self.config, self.store, self.app, self.replay = config, Path(store), app, replay
         self.ambient = ambient
         self._endpoint = Endpoint(config)
-        self._key = self._endpoint.key
 
     def map(
         self, requests: Sequence[ChatRequest], *, progress: bool | str = True, batch: bool | None = None
@@ -62,7 +61,7 @@ class ChatClient:
             if missing:
                 self._check(missing)
                 with store.asking():
-                    done |= store.find(missing)  # another process may have asked them meanwhile
+                    done |= store.find(missing)  # another map may have asked them meanwhile
                     if missing := [call for call in missing if call.key not in done]:
                         done |= self._ask(missing, store, progress, self.config.batch if batch is None else batch)
         return [done[call.key] for call in asked]
@@ -85,14 +84,14 @@ class ChatClient:
 
     def _calls(self, requests: Sequence[ChatRequest]) -> list[Call]:
         url, own = endpoint(self.config), self.config.model
-        return [call_of(request, url, request.model or own) for request in requests]
+        return [Call(request, url, request.model or own) for request in requests]
 
     def _check(self, calls: list[Call]) -> None:
         """See that calls may be asked: their lengths under a budget, the key."""
         if self._endpoint.budgets and any(call.request.max_tokens is None for call in calls):
             problem = "a budget needs max_tokens in every request: without it, a reply can cost anything"
             raise ConfigError(problem, setting=next(iter(self._endpoint.budgets)))
-        self._key.find(self.config, offline=self.app is not None)
+        self._endpoint.key.find(self.config, offline=self.app is not None)
 
     def _ask(self, calls: list[Call], store: Store, progress: bool | str, batch: bool) -> dict[str, Completion]:
         label = progress if isinstance(progress, str) else "calls"
@@ -101,17 +100,13 @@ class ChatClient:
         if aloud:
             batched = "; as a batch, up to a day: stop and run again whenever you like" if batch else ""
             print(f"{label}: about to make {asking.expected}{batched}")
-        try:
-            with Progress(len(calls), label, "replies", shown=progress is not False) as bar:
-                self._work(asking, bar)
-        finally:
-            with contextlib.suppress(LionkitError):  # a store that cannot be written has been reported already
-                store.leave(asking.bill)
+        with Progress(len(calls), label, "replies", shown=progress is not False) as bar:
+            self._work(asking, bar)
         if aloud:
             print(store.bills(self.config.price)[asking.bill])
         if stopped := asking.stopped:
             if stopped.cause == "key":
-                self._key.value = ""  # one that was typed is asked for again
+                self._endpoint.key.value = ""  # one that was typed is asked for again
             problem = f"{stopped}; {asking.kept} of {len(calls)} replies are stored, run again to go on"
             raise StageStopped(problem, stopped.cause, setting=stopped.setting)
         return asking.done
@@ -122,7 +117,7 @@ class ChatClient:
 
         def work() -> None:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                sdk = connect(self.config, self._key.value, self.app, self.ambient)
+                sdk = connect(self.config, self._endpoint.key.value, self.app, self.ambient)
                 runner.run(run(asking, sdk))
 
         with ThreadPoolExecutor(1, "lionkit-client") as thread:
@@ -149,16 +144,10 @@ def _watch(future: Future[None], asking: Asking, bar: Progress) -> None:
     while running:
         running = bool(wait([future], 0.1).not_done)
         arrived = len(asking.done)
-        while asking.news:
-            print(asking.news.popleft(), flush=True)
         cost = f"{_money(asking.paid, price)} of about {_money(asking.expected.usage, price)}"
         seconds, left = max(time.monotonic() - started, 1e-3), asking.waits_until - time.time()
-        bar.update(
-            arrived - bar.done,
-            rate=f"waits {span(left)}" if left > 1 else f"{arrived / seconds:.1f}/s",
-            cost=cost,
-            failed=asking.failed,
-        )
+        rate = f"waits {span(left)}" if left > 1 else f"{arrived / seconds:.1f}/s"
+        bar.update(arrived - bar.done, rate=rate, cost=cost, failed=asking.failed)
 
 
 def _money(usage: Usage, price: Price) -> str:

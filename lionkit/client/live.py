@@ -1,7 +1,7 @@
 """Asking one call at a time: workers that claim a call, wait for their turn, send it, store the reply, and retry.
 
-A call is claimed for one attempt: between attempts, another map of this process may take it over. When the map halts,
-nothing new is sent, and calls in flight still arrive and are stored.
+A call is claimed for one attempt. When the map halts, nothing new is sent, and calls in flight still arrive and are
+stored.
 """
 
 import asyncio
@@ -17,8 +17,6 @@ from lionkit.client.calls import Call, bound
 from lionkit.client.wire import attempt
 from lionkit.errors import LionkitError
 
-POLL = 0.1
-"""Seconds before trying again a call that another map is asking, or that the budget allows only later."""
 BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 """Seconds before the second attempt, doubled for each further one up to the longest; half of it is random."""
 HEAD_START = {True: 0.1, False: 2.0}
@@ -34,19 +32,17 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
     ahead: list[asyncio.Task[None]] = []
     async with client:
         try:
-            await batch.run(asking, client, submit=False)
+            await batch.run(asking, client, submit=False)  # what an earlier map has left there
             for first in _scouts(asking):
                 asking.queue.remove(first)
                 ahead.append(asyncio.create_task(_work(asking, client, deque([first]))))
-                await asyncio.wait(ahead, timeout=HEAD_START[asking.endpoint.local] if not asking.batch else None)
-            while not asking.halted.is_set() and (asking.queue or ahead):
-                await batch.run(asking, client, submit=asking.batch)
-                queue, asking.queue = asking.queue, deque()
-                workers = min(asking.config.concurrency, len(queue))
-                await asyncio.gather(*ahead, *(_work(asking, client, queue) for _ in range(workers)))
-                asking.queue += queue
+                await asyncio.wait(ahead, timeout=HEAD_START[asking.local] if not asking.batch else None)
+            if asking.batch:
+                await batch.run(asking, client, submit=True)
+            while ahead or (asking.queue and not asking.halted.is_set()):
+                workers = min(asking.config.concurrency, len(asking.queue))
+                await asyncio.gather(*ahead, *(_work(asking, client, asking.queue) for _ in range(workers)))
                 ahead.clear()
-                await asking.rest(POLL if asking.queue else 0)
         except LionkitError as error:
             asking.halt(str(error), setting=error.setting)
     for call in asking.calls if asking.outage else ():
@@ -55,40 +51,35 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
 
 
 def _scouts(asking: Asking) -> Iterator[Call]:
-    """The first call of each model and form that the model has not answered yet."""
+    """The first call of each model and form that the model has not answered yet, also not since the last one."""
     seen = set[tuple[str, ...]]()
     for call in list(asking.queue):
         form = (call.model, *asking.untaken(call))
         if len(form) > 1 and form not in seen:
             seen.add(form)
-            if asking.untaken(call):  # not meanwhile answered in the form of an earlier one
-                yield call
+            yield call
 
 
 async def _work(asking: Asking, client: openai.AsyncOpenAI, queue: deque[Call]) -> None:
-    """Ask calls of the queue; those that cannot be asked now go back to the map's."""
+    """Ask the calls of the queue, until the budget is held by calls in flight: one that has to wait for them goes back
+    to the map's queue, and their workers go on with it."""
     try:
         while queue and not asking.halted.is_set():
             call = queue.popleft()
             most = bound(call.request)
             tokens = most.prompt_tokens // 4 + most.completion_tokens
-            if not await _admitted(asking, tokens):
-                return
-            try:
-                state, wait = asking.claim(call), None
-                if state == "claimed":
-                    wait = await _attempt(asking, client, call, tokens)
-                else:
+            async with asking.seats:
+                await _turn(asking, tokens)
+                if asking.halted.is_set():
+                    return
+                if not asking.claim(call):
                     asking.endpoint.pacer.settle(tokens)
-            finally:
-                asking.endpoint.seats.release()
+                    asking.queue.append(call)
+                    return
+                wait = await _attempt(asking, client, call, tokens)
             if wait is not None:
                 await asking.rest(wait)
                 queue.appendleft(call)
-            if state in ("taken", "wait"):
-                asking.queue.append(call)
-            if state == "wait":
-                return
     except LionkitError as error:  # no budget, or the store cannot be written: the other workers' calls still arrive
         asking.halt(str(error), setting=error.setting)
 
@@ -97,11 +88,11 @@ async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call, token
     """Send a claimed call once and settle it; seconds to wait before the next attempt, None where there is none.
     `tokens` is what the pacer booked for it."""
     body, pacer = asking.body(call), asking.endpoint.pacer
-    slot = str(call.request.slot) if asking.endpoint.local else ""
+    slot = str(call.request.slot) if asking.local else ""
     try:
         outcome = await attempt(client, body, asking.config, slot)
     except asyncio.CancelledError:
-        asking.paid += asking.store.settle(call.key, None, asking.bill, None)  # it may have been billed
+        asking.paid += asking.store.settle(call.key, None, asking.bill)  # it may have been billed
         raise
     pacer.heed(outcome.headers)
     pacer.settle(tokens - (outcome.paid or bound(call.request)).total_tokens)
@@ -115,14 +106,9 @@ async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call, token
     return 0.0 if outcome.wait else wait
 
 
-async def _admitted(asking: Asking, tokens: int) -> bool:
-    """Wait for this call's turn; False when the map halted meanwhile. Takes a seat."""
-    pacer, seats = asking.endpoint.pacer, asking.endpoint.seats
-    while not asking.halted.is_set():
+async def _turn(asking: Asking, tokens: int) -> None:
+    """Wait until the pacer lets a call of so many tokens be sent, or the map halts."""
+    pacer, epoch = asking.endpoint.pacer, None
+    while epoch != pacer.epoch and not asking.halted.is_set():
         epoch, wait = pacer.reserve(tokens)
         await asking.rest(wait)
-        while epoch == pacer.epoch and not asking.halted.is_set():
-            if seats.acquire(blocking=False):
-                return True
-            await asking.rest(POLL / 5)
-    return False

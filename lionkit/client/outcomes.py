@@ -95,10 +95,8 @@ def read_reply(reply: Any, headers: Headers, sent: Mapping[str, Any], config: Ap
 def text_of(content: Any) -> str:
     """The text of a message's content, which may come in parts, thoughts among them."""
     if isinstance(content, list):
-        kinds = ("text", "output_text")
-        content = "".join(
-            p.get("text") or "" for p in content if isinstance(p, dict) and p.get("type", "text") in kinds
-        )
+        parts = [p for p in content if isinstance(p, dict) and p.get("type", "text") in ("text", "output_text")]
+        content = "".join(part.get("text") or "" for part in parts)
     return content or ""
 
 
@@ -159,10 +157,9 @@ def read_error(status: int, error: Any, headers: Headers, sent: Mapping[str, Any
 def _named(line: str, sent: Mapping[str, Any]) -> str:
     """The part of the request that an error names; empty where it names none that was sent."""
     named = next((part for part in NAMED if part in parts_of(sent) and NAMED[part].search(line)), "")
-    positive = (
-        named == "temperature" and sent["temperature"] == 0 and re.search("positive|great|above|> ?0", line, re.I)
-    )
-    return "temperature 0" if positive else named
+    if named == "temperature" and sent["temperature"] == 0 and re.search("positive|great|above|> ?0", line, re.I):
+        return "temperature 0"
+    return named
 
 
 def retry_after(headers: Headers, said: str = "") -> float | None:

@@ -2,12 +2,11 @@
 
 Limits come from the configuration and from the endpoint's `x-ratelimit-*` headers, whichever is lower. Requests are
 spaced and not sent in bursts, because endpoints enforce a limit per minute over shorter spans. Nothing here sleeps:
-callers are told how long to wait. Shared by threads.
+callers are told how long to wait.
 """
 
 import random
 import re
-import threading
 import time
 from collections.abc import Mapping
 
@@ -52,35 +51,31 @@ class Pacer:
         self._paces = dict(self.limits)
         self._free = dict.fromkeys(self.limits, 0.0)
         self._resume = 0.0
-        self._lock = threading.Lock()
         self.epoch = 0
 
     def reserve(self, tokens: int) -> tuple[int, float]:
         """(epoch, seconds to wait) for a request that may use so many tokens."""
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._resume)
-            if now < self._resume and not any(self._paces.values()):
-                start += random.uniform(0, 0.1 * (self._resume - now))  # not all at once when the pause ends
-            for kind, amount in (("requests", 1), ("tokens", tokens)):
-                if pace := self._paces[kind]:
-                    start = max(start, self._free[kind])
-                    self._free[kind] = start + amount * 60 / (pace * MARGIN)
-            return self.epoch, start - now
+        now = time.monotonic()
+        start = max(now, self._resume)
+        if now < self._resume and not any(self._paces.values()):
+            start += random.uniform(0, 0.1 * (self._resume - now))  # not all at once when the pause ends
+        for kind, amount in (("requests", 1), ("tokens", tokens)):
+            if pace := self._paces[kind]:
+                start = max(start, self._free[kind])
+                self._free[kind] = start + amount * 60 / (pace * MARGIN)
+        return self.epoch, start - now
 
     def settle(self, unused_tokens: int) -> None:
         """Give back what a finished request had booked and not used."""
-        with self._lock:
-            if pace := self._paces["tokens"]:
-                self._free["tokens"] -= unused_tokens * 60 / (pace * MARGIN)
+        if pace := self._paces["tokens"]:
+            self._free["tokens"] -= unused_tokens * 60 / (pace * MARGIN)
 
     def pause(self, wait: float) -> None:
         """Nobody sends for `wait` seconds; every booking made before is void."""
-        with self._lock:
-            resume = time.monotonic() + wait
-            if resume > self._resume:
-                self._resume, self.epoch = resume, self.epoch + 1
-                self._free = dict.fromkeys(self._free, resume)
+        resume = time.monotonic() + wait
+        if resume > self._resume:
+            self._resume, self.epoch = resume, self.epoch + 1
+            self._free = dict.fromkeys(self._free, resume)
 
     def heed(self, headers: Mapping[str, str]) -> None:
         """Take over the endpoint's own limits, where its headers describe one per minute."""
@@ -92,5 +87,4 @@ class Pacer:
                 continue
             reset = seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
             if limit > 0 and reset * limit <= MINUTE_LIMIT * max(used, 1):
-                with self._lock:
-                    self._paces[kind] = min(own or limit, limit)
+                self._paces[kind] = min(own or limit, limit)

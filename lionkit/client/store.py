@@ -1,16 +1,17 @@
 """The call store: one SQLite file with every reply that was paid for, the account of what was spent, and the bills.
 
-One process at a time asks (`turn`), and its threads share the work. A call in flight is a row of `pending`, written
-with its upper bound before the call is sent, and settled with its reply in one transaction, so that a kill loses
-nothing that had arrived. The next process whose turn it is enters the rows that a killed one left at their bound,
-since nobody knows whether they were billed. A call of a batch keeps its row, with the batch's token, until the batch
-is collected. Holds no API key; not meant for network file systems without locks.
+One map at a time asks, whichever process or thread it is in. A call in flight is a row of `pending`, written with its
+upper bound before the call is sent, and settled with its reply in one transaction, so that a kill loses nothing that
+had arrived. The next map whose turn it is enters the rows that a killed one left at their bound, since nobody knows
+whether they were billed. A call of a batch keeps its row, with the batch's token, until the batch is collected. Holds
+no API key; not meant for network file systems without locks.
 """
 
 import contextlib
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,14 +19,18 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Self
 
+from filelock import FileLock, Timeout
+
 from lionkit.client import schema
 from lionkit.client.calls import Bill, Call, Completion, Estimate, Price, Usage, bound, serves
-from lionkit.client.turn import turn
 from lionkit.errors import LionkitError, StageStopped
+from lionkit.files import disk_error
 from lionkit.records import Status
 
 COLUMNS = "key, status, text, error, model, prompt_tokens, completion_tokens, reasoning_tokens"
 IN = "IN (SELECT value FROM json_each(?))"
+_turns = defaultdict[str, threading.Lock](threading.Lock)
+"""By the lock's file: what the thread of this process holds whose turn it is to ask."""
 
 
 class Store:
@@ -67,14 +72,24 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def asking(self) -> contextlib.AbstractContextManager[None]:
-        """Be the process that asks, once the calls that a dead process left in flight are in the account."""
-        return turn(self.path, self._settle_left)
-
-    def _settle_left(self) -> None:
-        for (key,) in self._rows("SELECT key FROM pending WHERE token IS NULL"):
-            self.settle(key, None, None, None)
-        self._rows("UPDATE pending SET bill = NULL")
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Be the one that asks, once the calls that a dead process left in flight are in the account. It is said in one
+        line where another process has to be waited for. LionkitError where the lock's file cannot be made; that stays
+        when the lock is free: removing it could give two processes a lock each."""
+        lock = FileLock(f"{self.path.resolve()}.lock")
+        with _turns[lock.lock_file]:
+            try:
+                held = lock.acquire(timeout=0)
+            except Timeout:
+                print(f"another process is asking with {self.path}: waiting until it has finished", flush=True)
+                held = lock.acquire()
+            except OSError as error:
+                raise disk_error(error, lock.lock_file) from None
+            with held:
+                for (key,) in self._rows("SELECT key FROM pending WHERE token IS NULL"):
+                    self.settle(key, None, None)
+                yield
 
     def find(self, calls: Collection[Call]) -> dict[str, Completion]:
         """The stored replies by the calls' keys, as cached completions.
@@ -96,45 +111,37 @@ class Store:
                     found.setdefault(call.key, reply)
         return found
 
-    def claim(self, call: Call, bill: int, token: str | None, exceeded: Callable[[Usage], str] | None) -> str:
-        """`claimed`, or else `done` (its reply is there by now), `taken` (another thread or a batch has it), or `wait`
-        (the budget may allow it once calls in flight are settled). `token` is that of the batch that it goes into.
+    def claim(self, call: Call, bill: int, token: str | None, exceeded: Callable[[Usage], str] | None) -> bool:
+        """Enter a call in flight, with the token of its batch, if any; False where the budget may allow it once calls
+        of the same bill are settled.
 
         `exceeded` names the budget that so many tokens in all would exceed, if any; StageStopped where no call in
         flight can change that.
         """
+        most = bound(call.request)
         with self._transaction():
-            if self._rows("SELECT 1 FROM calls WHERE key = ?", call.key):
-                return "done"
-            if self._rows("SELECT 1 FROM pending WHERE key = ?", call.key):
-                return "taken"
-            most = bound(call.request)
             if exceeded:
-                sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), COUNT(bill) FROM pending"
-                ((asked, written, running),) = self._rows(sql)
+                sql = "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(bill = ?) FROM pending"
+                ((asked, written, running),) = self._rows(sql, bill)
                 if setting := exceeded(self.spent() + Usage(asked, written) + most):
                     if running:
-                        return "wait"
+                        return False
                     problem = "the budget is used up (a call counts at its longest until it is answered): raise it"
                     raise StageStopped(problem, setting=setting)
             values = (call.key, call.family, token, bill, most.prompt_tokens, most.completion_tokens)
             self._rows("INSERT INTO pending VALUES (?, ?, ?, NULL, ?, ?, ?)", *values)
-        return "claimed"
+        return True
 
-    def settle(
-        self, key: str, paid: Usage | None, bill: int | None, token: str | None, reply: Collection[str] = ()
-    ) -> Usage:
+    def settle(self, key: str, paid: Usage | None, bill: int | None, reply: Collection[str] = ()) -> Usage:
         """End a call in flight: enter what it cost (None: its upper bound) in the account and a bill (None: that of
         the map that sent it), and keep its reply (status, text, error, model, settings as sent), if there is one.
 
-        Returns what it cost. A call of a batch is settled once, whoever collects the batch.
+        Returns what it cost.
         """
         with self._transaction():
             columns = "family, bill, prompt_tokens, completion_tokens"
-            sql = f"DELETE FROM pending WHERE key = ? AND token IS ? RETURNING {columns}"
-            if not (rows := self._rows(sql, key, token)):
-                return paid or Usage()
-            family, own, *most = rows[0]
+            sql = f"DELETE FROM pending WHERE key = ? RETURNING {columns}"
+            ((family, own, *most),) = self._rows(sql, key)
             paid = paid or Usage(*most)
             if reply:
                 status, text, error, model, sent = reply
@@ -152,13 +159,10 @@ class Store:
         self._rows("UPDATE pending SET batch_id = ? WHERE token = ?", batch_id, token)
 
     def batches(self, calls: Iterable[Call]) -> list[tuple[str, str | None]]:
-        """(token, id) of the batches that hold any of the calls, except those that another map is submitting.
-
-        No id: the process died, or the endpoint failed, while the batch was submitted.
-        """
-        ours = f"key {IN} AND token IS NOT NULL AND (batch_id IS NOT NULL OR bill IS NULL)"
-        keys = json.dumps([call.key for call in calls])
-        return self._rows(f"SELECT DISTINCT token, batch_id FROM pending WHERE {ours}", keys)
+        """(token, id) of the batches that hold any of the calls. No id: the process died, or the endpoint failed,
+        while the batch was submitted."""
+        sql = f"SELECT DISTINCT token, batch_id FROM pending WHERE key {IN} AND token IS NOT NULL"
+        return self._rows(sql, json.dumps([call.key for call in calls]))
 
     def held(self, token: str) -> list[str]:
         """The keys of the calls that a batch holds."""
@@ -193,10 +197,6 @@ class Store:
         """Replace what a map is expected to use."""
         values = (expected.basis, *astuple(expected.usage)[:2], bill)
         self._rows("UPDATE bills SET basis = ?, expected_prompt = ?, expected_completion = ? WHERE rowid = ?", *values)
-
-    def leave(self, bill: int) -> None:
-        """The map of this bill has ended: nobody waits any more for the batches that it left open."""
-        self._rows("UPDATE pending SET bill = NULL WHERE bill = ?", bill)
 
     def bills(self, price_of: Callable[[str], Price]) -> dict[int, Bill]:
         """The bill of every `map` that asked something, at its model's price, by number, oldest first.

@@ -29,12 +29,12 @@ from lionkit.client import ChatClient, ChatRequest, Usage
 from lionkit.client.calls import bound
 from lionkit.config import ApiConfig
 from lionkit.errors import StageStopped
-from lionkit.sandbox.faults import TRANSIENT
+from lionkit.sandbox.app import TRANSIENT
 
 SERVER = """
 import json, sys
 sys.path.insert(0, sys.argv[2])
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 options = json.loads(sys.argv[1])
 if "faults" in options:

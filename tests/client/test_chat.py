@@ -20,11 +20,10 @@ from starlette.routing import Route
 
 from lionkit.client import ChatClient, ChatRequest, Completion, Usage, estimate
 from lionkit.client import store as store_module
-from lionkit.client.calls import bound, call_key, call_of
-from lionkit.client.store import Store
+from lionkit.client.calls import bound, call_key
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import ConfigError, LionkitError, StageStopped
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,24 +223,6 @@ def test_calls_that_an_interrupt_cuts_off_are_charged_at_their_most(
     assert time.monotonic() - started < 5
     assert made.spent() == sum((bound(request) for request in asks(4)), Usage())  # nobody knows: perhaps billed
     assert [bill.actual.usage for bill in made.bills()] == [made.spent()]
-
-
-def test_a_call_of_a_batch_is_paid_for_once_whoever_brings_its_reply(tmp_path: Path) -> None:
-    """Two threads that read the results of the same batch at the same time, and one that has asked it again since."""
-    call = call_of(ask("a"), SANDBOX_URL, "m")
-    with Store(tmp_path / "calls.sqlite") as one, Store(tmp_path / "calls.sqlite") as two:
-        bill = one.open_bill("one", estimate([call.request], ApiConfig()))
-        assert one.claim(call, bill, "token", None) == "claimed"
-        one.note_batch("token", "batch-1")
-        for store in (one, two):
-            store.settle(call.key, Usage(5, 1), bill, "token", ("ok", "x", "", "m", "{}"))
-        assert two.spent() == Usage(5, 1)
-        assert two.find([call])[call.key].text == "x"
-        late = call_of(ask("b"), SANDBOX_URL, "m")
-        assert one.claim(late, bill, None, None) == "claimed"
-        two.settle(late.key, Usage(5, 1), bill, "token")  # of an earlier batch, which did not answer it
-        assert two.claim(late, bill, None, None) == "taken"
-        assert two.spent() == Usage(5, 1)
 
 
 CELL = """

@@ -17,7 +17,7 @@ from lionkit.client import ChatClient, ChatRequest, Usage, wire
 from lionkit.client.outcomes import Outcome
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import StageStopped
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 
 

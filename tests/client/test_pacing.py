@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -132,13 +131,3 @@ def test_the_servers_limit_is_used_and_not_broken(tmp_path: Path, told: bool) ->
         took = time.monotonic() - started
     assert app.state.accounts.requests - 150 <= 3
     assert 2.9 < took < 4.5  # 150 / 50 a second = 3 s
-
-
-def test_a_pacer_is_shared_by_threads(clock: Clock) -> None:
-    pacer, booked = Pacer(600, None), []
-    threads = [threading.Thread(target=lambda: booked.extend(pacer.reserve(0)[1] for _ in range(50))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({round(wait, 4) for wait in booked}) == 200

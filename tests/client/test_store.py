@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from lionkit.client import ChatClient, ChatRequest, Usage, copy_store, estimate, schema
-from lionkit.client.calls import bound, call_key, call_of
+from lionkit.client.calls import Call, bound, call_key
 from lionkit.client.store import Store
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError
-from lionkit.sandbox.faults import Faults
+from lionkit.sandbox.app import Faults
 from server import create_app, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -265,20 +265,30 @@ def test_a_second_process_waits_and_finds_the_replies_of_the_first(
     assert sum(c.cached for c in out) == 60
 
 
-def test_threads_share_the_turn_and_the_next_process_settles_what_a_dead_one_left(tmp_path: Path) -> None:
-    path, call = tmp_path / "calls.sqlite", call_of(ask("a"), SANDBOX_URL, "m")
+def test_threads_take_turns_and_the_next_one_settles_what_a_dead_one_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, call, asked = tmp_path / "calls.sqlite", Call(ask("a"), SANDBOX_URL, "m"), threading.Event()
+
+    def second() -> None:
+        with Store(path) as store, store.asking():
+            asked.set()
+
+    thread = threading.Thread(target=second)
     with Store(path) as one, Store(path) as two:
         with one.asking():
             bill = one.open_bill("killed", estimate([call.request], ApiConfig()))
-            assert one.claim(call, bill, None, None) == "claimed"
-            with two.asking():
-                assert two.claim(call, bill, None, None) == "taken"
+            assert one.claim(call, bill, None, None)
+            thread.start()
+            assert not asked.wait(0.3)
             assert two.spent() == Usage()
+        thread.join()
         with two.asking():
             most = bound(call.request)
             assert two.spent() == most
             assert [(b.actual.calls, b.actual.usage) for b in two.bills(lambda model: None).values()] == [(1, most)]
-            assert two.claim(call, bill, None, None) == "claimed"
+            assert two.claim(call, bill, None, None)
+    assert capsys.readouterr().out == ""
 
 
 def test_the_budget_counts_calls_in_flight(tmp_path: Path) -> None:
@@ -289,10 +299,10 @@ def test_the_budget_counts_calls_in_flight(tmp_path: Path) -> None:
 
     with Store(tmp_path / "calls.sqlite") as store, store.asking():
         bill = store.open_bill("x", estimate(asks(3), ApiConfig()))
-        calls = [call_of(ask(text), SANDBOX_URL, "m") for text in "abc"]
-        assert [store.claim(call, bill, None, exceeded) for call in calls] == ["claimed", "claimed", "wait"]
-        store.settle(calls[0].key, most, bill, None)
-        store.settle(calls[1].key, most, bill, None)
+        calls = [Call(ask(text), SANDBOX_URL, "m") for text in "abc"]
+        assert [store.claim(call, bill, None, exceeded) for call in calls] == [True, True, False]
+        store.settle(calls[0].key, most, bill)
+        store.settle(calls[1].key, most, bill)
         with pytest.raises(LionkitError, match="budget is used up") as refused:
             store.claim(calls[2], bill, None, exceeded)
         assert refused.value.setting == "api.budget_tokens"

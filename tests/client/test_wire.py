@@ -24,7 +24,7 @@ from lionkit.client import ChatClient, ChatRequest, Usage, wire
 from lionkit.client.outcomes import Outcome, read_error, read_reply, retry_after
 from lionkit.config import SANDBOX_URL, ApiConfig
 from lionkit.errors import LionkitError, StageStopped
-from lionkit.sandbox.faults import TRANSIENT, Faults
+from lionkit.sandbox.app import TRANSIENT, Faults
 from server import create_app, serve
 
 KEY = "sk-test-0123456789abcdefghij"

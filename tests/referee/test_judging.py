@@ -22,8 +22,8 @@ from lionkit.prompts import REFEREE_FORMAT, referee_messages
 from lionkit.records import Instruction, Response, Verdict
 from lionkit.referee import Scores, Unscored, judge, judging, parse_scores, shorten, trust
 from lionkit.sandbox import answer_key
+from lionkit.sandbox.app import Faults
 from lionkit.sandbox.families import seeds, solve
-from lionkit.sandbox.faults import Faults
 from server import create_app
 
 CORPUS = [json.loads(line) for line in (Path(__file__).parent / "replies.jsonl").read_text("utf-8").splitlines()]

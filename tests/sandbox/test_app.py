@@ -14,8 +14,7 @@ import openai
 import pytest
 
 import server
-from lionkit.sandbox.app import UNPARSABLE, create_app
-from lionkit.sandbox.faults import TRANSIENT, Faults, draw
+from lionkit.sandbox.app import TRANSIENT, UNPARSABLE, Faults, create_app, draw
 
 BOTH = pytest.mark.parametrize("make", [create_app, server.create_app], ids=["app", "server"])
 

@@ -195,8 +195,8 @@ def test_the_teachers_key_budget_and_pace_stay_with_the_teacher(
         config.api, budget_usd=1.0, price_per_million=(1.0, 1.0), requests_per_minute=5, batch=True
     )
     by = served.connect(dataclasses.replace(config, api=api, student_url=URL), tmp_path / "s.sqlite")
-    by._key.find(by.config, offline=False)
-    assert by._key.value == "none-needed"
+    by._endpoint.key.find(by.config, offline=False)
+    assert by._endpoint.key.value == "none-needed"
     assert (by.config.budget_usd, by.config.price_per_million, by.config.requests_per_minute) == (None, None, None)
     assert (by.config.base_url, by.config.concurrency, by.config.batch) == (URL, config.student.response_batch, False)
     with pytest.raises(ConfigError, match="student_url"):
