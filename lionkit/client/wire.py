@@ -35,8 +35,7 @@ def connect(config: ApiConfig, key: str, app: Any, ambient: bool = True) -> open
     try:
         http = openai.DefaultAsyncHttpx2Client(limits=limits, transport=transport)
     except (ValueError, ImportError, OSError) as error:
-        remedy = "check ALL_PROXY, HTTP_PROXY, HTTPS_PROXY and SSL_CERT_FILE in the environment"
-        raise LionkitError(f"no connection can be prepared ({first_line(error)}): {remedy}") from None
+        raise LionkitError(f"{first_line(error)}: check ALL_PROXY, HTTP_PROXY, HTTPS_PROXY, SSL_CERT_FILE") from None
     timeout = httpx2.Timeout(config.timeout, connect=min(config.timeout, LONGEST_CONNECT))
     made = openai.AsyncOpenAI(api_key=key, base_url=base, max_retries=0, timeout=timeout, http_client=http, **own)
     if not ambient:
