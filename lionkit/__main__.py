@@ -217,6 +217,7 @@ def _last(run: Any, stage: str) -> int:
 
 def main() -> None:
     """Entry point: LionkitErrors become one line on stderr and exit code 1."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack arrows and lines
     try:
         app()
     except LionkitError as error:

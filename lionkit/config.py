@@ -1,7 +1,6 @@
 """What can be set: the endpoint, the student, and the run as a whole, each value checked by pydantic.
 
-Only the top handles these objects; what is below takes plain arguments. Section numbers refer to arXiv 2305.12870. No
-key is a setting, only the *name* of its environment variable. Which stage reads what is said in `run.settings`.
+Only the top handles these objects. Sections are those of arXiv 2305.12870; `run.settings` says which stage reads what.
 """
 
 import dataclasses
@@ -116,6 +115,7 @@ class ApiConfig:
     def __post_init__(self) -> None:
         if self.base_url is not None:
             require_address("base_url", self.base_url)
+        _require(self.api_key_env.isidentifier(), "api_key_env", "***", "the name of the key's variable, not the key")
         known = self.budget_usd is None or self.price_per_million is not None
         _require(known, "budget_usd", self.budget_usd, "needs price_per_million; without a price use budget_tokens")
 

@@ -74,6 +74,13 @@ def test_a_plan_makes_no_run(
     assert not (tmp_path / "runs" / "new").exists()
 
 
+def test_a_terminal_without_arrows_gets_question_marks() -> None:
+    open_run("r")
+    out = lionkit("set", "--run", "r", "tau=3", PYTHONIOENCODING="latin-1")
+    assert (out.returncode, out.stderr) == (0, "")
+    assert "tau 1.0 ? 3.0" in out.stdout
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     out = lionkit("train", LIONKIT_RUNS=str(tmp_path / "file"))

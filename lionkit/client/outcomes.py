@@ -27,9 +27,10 @@ LONGEST_WAIT = 600.0
 """Seconds; where the endpoint asks for more, the map stops."""
 MOST_TOKENS = 10**9
 """A call cannot have used more; an endpoint's count above it is ignored."""
-CUT = ("length", "model_length", "max_tokens")
-BROKEN = ("error", "abort", "insufficient_system_resource")
-"""`finish_reason`s of an unfinished reply: cut at the token limit; broken off by a fault of the server."""
+CUT = ("length", "model_length", "max_tokens", "model_context_window_exceeded")
+BROKEN = ("error", "abort", "insufficient_system_resource", "network_error")
+BLOCKED = ("content_filter", "sensitive", "safety", "recitation", "prohibited_content", "blocklist", "spii")
+"""Beginnings of `finish_reason`s of an unfinished reply: cut at the token limit; broken off by a fault; filtered."""
 _READ = tomllib.loads(Path(__file__).with_name("outcomes.toml").read_text("utf-8"))
 RULES, NAMED = _READ["rule"], {part: re.compile(pattern, re.I) for part, pattern in _READ["named"].items()}
 # how endpoints name a wait, and what may be part of a key
@@ -72,12 +73,12 @@ def read_reply(reply: Any, headers: Headers, sent: Mapping[str, Any], config: Ap
         return replace(outcome, paid=None) if outcome.kind == "retry" else outcome
     try:
         choice, paid = reply["choices"][0], _usage(reply.get("usage"))
-        message, finish = choice["message"], str(choice.get("finish_reason") or "").lower()
+        message, finish = choice.get("message") or {}, str(choice.get("finish_reason") or "").lower()
         text, refusal = answer(text_of(message.get("content"))), message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError):
-        return Outcome("retry", error="the reply has no choices, or none that can be read", paid=None)
+        return Outcome("retry", error=f"the reply has no choices that can be read: {message_of(reply)}", paid=None)
     read = partial(Outcome, text=text, paid=paid, replied=True)
-    if finish.startswith("content_filter"):
+    if finish.startswith(BLOCKED):
         return read("filtered", error="the endpoint's content filter ended the reply")
     if refusal:
         return read("refused", text="", error=f"the model refused: {one_line(str(refusal))}")

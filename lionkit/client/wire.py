@@ -14,6 +14,7 @@ import openai
 
 from lionkit.client.outcomes import Outcome, one_line, read_error, read_reply, text_of
 from lionkit.config import ApiConfig, endpoint
+from lionkit.errors import LionkitError, first_line
 
 LONGEST_CONNECT = 15.0
 """Seconds; until then nothing was sent, so nothing can have been billed."""
@@ -31,7 +32,10 @@ def connect(config: ApiConfig, key: str, app: Any, ambient: bool = True) -> open
         own["default_headers"] = {"api-key": key}  # Azure
     limits = httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
     transport = None if app is None else httpx2.ASGITransport(app=app)
-    http = openai.DefaultAsyncHttpx2Client(limits=limits, transport=transport)
+    try:
+        http = openai.DefaultAsyncHttpx2Client(limits=limits, transport=transport)
+    except (ValueError, ImportError, OSError) as error:
+        raise LionkitError(f"{first_line(error)}: check ALL_PROXY, HTTP_PROXY, HTTPS_PROXY, SSL_CERT_FILE") from None
     timeout = httpx2.Timeout(config.timeout, connect=min(config.timeout, LONGEST_CONNECT))
     made = openai.AsyncOpenAI(api_key=key, base_url=base, max_retries=0, timeout=timeout, http_client=http, **own)
     if not ambient:
@@ -82,7 +86,7 @@ def failure(error: Exception, sent: dict[str, Any], config: ApiConfig) -> Outcom
         headers = error.response.headers
         return replace(read_error(error.status_code, error.body, headers, sent, config), headers=headers)
     cause = error.__cause__
-    said = f"the connection failed ({type(cause or error).__name__})"
+    said = f"the connection failed ({type(cause or error).__name__}: {first_line(cause or error)})"
     if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)):
         return Outcome("unreachable", error=said, setting="api.base_url")
     if isinstance(error, (TimeoutError, openai.APITimeoutError)):

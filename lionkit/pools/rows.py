@@ -118,7 +118,8 @@ def _csv(path: str | Path, text: str) -> Iterator[Row]:
     """Rows of a table whose delimiter is the one that its heading has most of; empty rows are passed over."""
     csv.field_size_limit(2**31 - 1)
     said = re.match("sep=(.)\r?\n", text)  # for Excel
-    delimiter = said[1] if said else max(",;\t|", key=text.partition("\n")[0].count)
+    names = re.sub('"[^"]*"', "", re.split("[\r\n]", text, maxsplit=1)[0])
+    delimiter = said[1] if said else max(",;\t|", key=names.count)
     table = csv.reader(io.StringIO(text[said.end() if said else 0 :], newline=""), delimiter=delimiter, strict=True)
     try:
         heading = [name.strip() for name in next(table, [])]

@@ -111,16 +111,19 @@ def apply(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
-    """`["tau=2", "api.model=big"]` as `{"tau": 2, "api.model": "big"}`: values as TOML writes them, else as text."""
+    """`["tau=2", "api.model=4.1"]` as `{"tau": 2, "api.model": "4.1"}`: values as TOML writes them, else as text."""
     found: dict[str, Any] = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals:
             raise ConfigError(f"{argument!r}: give a setting and its value as name=value")
+        name = name.strip()
         try:
-            found[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+            found[name] = tomllib.loads(f"value = {text}")["value"]
         except (ValueError, RecursionError):
-            found[name.strip()] = None if text == "none" else text
+            found[name] = None if text == "none" else text
+        if name in NAMES and isinstance(value(Config(), name), str) and type(found[name]) not in (str, type(None)):
+            found[name] = text.strip()  # a model called 4.1
     return found
 
 

@@ -5,11 +5,14 @@ import socket
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from huggingface_hub.errors import StrictDataclassError
 
 from lionkit.errors import StudentError, first_line
 from lionkit.student.encode import Template, prompt_ids
 
-ODD_JSON = (TypeError, KeyError, AttributeError, IndexError)
+ODD_JSON = (TypeError, KeyError, AttributeError, IndexError, StrictDataclassError)
 """What transformers and peft raise where a JSON file is well-formed but does not hold what they expect."""
 REACH_SECONDS = 5.0
 """How long the hub may take to accept a connection."""
@@ -34,6 +37,8 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
         message = f"{what}: give {weights.NAME}, a hub id (owner/name) or a folder"
         raise StudentError(message, setting="student.model")
     host = urlsplit(constants.ENDPOINT)
+    if {host.scheme, "all"} & getproxies().keys():  # which may be the only way there
+        return name, name
     try:
         socket.create_connection((host.hostname, host.port or 443), REACH_SECONDS).close()
     except OSError:
@@ -72,7 +77,11 @@ def read(base: str, path: Path | str, template: Literal["auto", "chat", "plain"]
     except (OSError, ValueError, ImportError, RuntimeError, *ODD_JSON) as error:
         remedy = "put the tokenizer files of the model that it was made from beside it"
         raise _refused(f"cannot load the tokenizer of {base} ({first_line(error)}): {remedy}") from None
-    return config, tokenizer, _fit(base, tokenizer, config.get_text_config().vocab_size, template)
+    text = config.get_text_config()
+    if (getattr(text, "pad_token_id", None) or 0) >= text.vocab_size:
+        problem = f"config.json of {base} pads with token {text.pad_token_id}, the model has {text.vocab_size}"
+        raise _refused(f"{problem}: set pad_token_id to null there, or to one that it has")
+    return config, tokenizer, _fit(base, tokenizer, text.vocab_size, template)
 
 
 def check(own: Any) -> None:

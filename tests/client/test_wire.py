@@ -501,6 +501,10 @@ def test_thoughts_that_leave_no_room_are_a_cut() -> None:
         ("abort", "retry"),
         ("insufficient_system_resource", "retry"),
         ("model_length", "truncated"),
+        ("model_context_window_exceeded", "truncated"),
+        ("network_error", "retry"),
+        ("sensitive", "filtered"),
+        ("RECITATION", "filtered"),
         ("content_filter: PROHIBITED_CONTENT", "filtered"),
         ("STOP", "ok"),
         (None, "ok"),
@@ -527,6 +531,12 @@ PAGE = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<b
         (429, [{"error": {"code": 429, "message": GEMINI}}], "stop", "quota"),
         (400, [{"error": {"message": "API key not valid. Please pass a valid API key."}}], "stop", "refuses the key"),
         (404, [{"error": {"message": "models/x is not found for API version v1main"}}], "stop", "no model"),
+        (429, {"error": {"type": "budget_exceeded", "message": "Current cost: 26, Max budget: 25"}}, "stop", "quota"),
+        (401, {"error": {"type": "auth_error", "message": "ExceededTokenBudget: 7e-5, Max 2e-7"}}, "stop", "quota"),
+        (500, {"type": "error", "error": {"message": "insufficient balance (1008)"}}, "stop", "quota"),
+        (498, {"error": {"message": "Flex tier capacity exceeded"}}, "retry", "Flex"),
+        (403, {"code": "no permission", "error": "Content violates usage guidelines."}, "filtered", "usage guidelines"),
+        (400, {"error": {"message": "Content Exists Risk"}}, "filtered", "Risk"),
         (
             404,
             {"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}},
@@ -571,6 +581,36 @@ def test_errors_in_the_shapes_of_the_field(status: int, body: Any, kind: str, sa
 )
 def test_what_others_act_on_is_named(status: int, said: str, cause: str) -> None:
     assert read_error(status, {"message": said}, {}, {"model": "x"}, ApiConfig()).cause == cause
+
+
+def test_a_reply_without_choices_is_quoted_and_one_without_a_message_says_how_it_ended() -> None:
+    reply = {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "no balance"}}  # MiniMax, with a 200
+    assert "no balance" in read_reply(reply, {}, {}, ApiConfig()).error
+    for message in ({}, {"message": None}):  # Gemini
+        reply = {"choices": [{"finish_reason": "content_filter: RECITATION", **message}]}
+        assert read_reply(reply, {}, {}, ApiConfig()).kind == "filtered"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:1", "Unknown scheme for proxy"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "No such file"),
+    ],
+)
+def test_a_proxy_or_certificates_that_cannot_be_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(LionkitError, match=f"{said}.*check ALL_PROXY.*SSL_CERT_FILE"):
+        ChatClient(ApiConfig(base_url="http://127.0.0.1:1/v1"), tmp_path / "calls.sqlite").map(asks("a"))
+
+
+def test_a_connection_that_fails_says_why(sdk: Any, tmp_path: Path) -> None:
+    with serve(create_app()) as url:
+        config = ApiConfig(base_url=url.replace("http", "https"), max_attempts=1)
+        with pytest.raises(StageStopped, match=r"connection failed \(ConnectError: \[SSL"):
+            ChatClient(config, tmp_path / "calls.sqlite").map(asks("a"))
 
 
 def test_an_endpoint_that_says_nothing_is_quoted_with_nothing() -> None:

@@ -84,6 +84,14 @@ def test_a_table_with_a_missing_cell_names_its_row(tmp_path: Path) -> None:
             read_instructions(tmp_path / "a.parquet")
 
 
+def test_the_delimiter_is_that_of_the_heading_alone(tmp_path: Path) -> None:
+    for table in ("instruction;output\rSort, b, a;a\r", '"instruction, in full";output\n"Sort, b, a";a\n'):
+        [item] = read_instructions(
+            written(tmp_path, table, "a.csv"), columns={"instruction, in full": "instruction"} if '"' in table else None
+        )
+        assert (item.instruction, item.output) == ("Sort, b, a", "a")
+
+
 def test_csv_cells_stay_what_they_are(tmp_path: Path) -> None:
     table = 'instruction,input,output\n"Say\n007",N/A,None\nAgain,007,N/A\n'
     assert texts(written(tmp_path, table, "a.csv")) == [("Say\n007", "", "None"), ("Again", "007", "N/A")]

@@ -123,3 +123,16 @@ def test_a_seed_is_one_that_every_library_takes(seed: int) -> None:
 def test_validation_needs_a_share_and_patience_needs_validation(student: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="validation_share = |patience = "):
         StudentConfig(**student)
+
+
+def test_texts_that_look_like_something_else_stay_texts() -> None:
+    told = settings.parse(
+        ["api.model=2024-11-20", "judge_model=4.10", "generator_model='7'", "referee_model=none", "tau=2"]
+    )
+    assert [*told.values()] == ["2024-11-20", "4.10", "7", None, 2]
+
+
+def test_a_key_is_no_name_of_a_variable() -> None:
+    with pytest.raises(ConfigError, match="the name of the key's variable") as caught:
+        ApiConfig(api_key_env="sk-proj-1234567890abcdef")
+    assert "1234567890abcdef" not in str(caught.value)

@@ -14,6 +14,7 @@ from lionkit.config import StudentConfig
 from lionkit.errors import StudentError
 from lionkit.student import check, load, respond
 from lionkit.student.encode import prompt_ids
+from lionkit.student.named import resolve
 
 
 @pytest.fixture
@@ -56,6 +57,9 @@ def test_lengths_are_held_against_the_models_positions(model: Path) -> None:
         ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "state-space"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised already"),
         ({"model_type": "not_yet_known"}, "update transformers"),
+        ({"pad_token_id": 259}, "pads with token 259, the model has 259: set pad_token_id to null"),
+        ({"num_attention_heads": 3}, "cannot load"),
+        ({"max_position_embeddings": None}, "cannot load"),
     ],
 )
 def test_an_architecture_that_does_not_fit_is_named(model: Path, values: dict[str, Any], said: str) -> None:
@@ -123,3 +127,12 @@ def test_a_hub_model_without_a_network_is_one_line_at_once(monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "create_connection", refuse)
     assert "cannot be reached: connect, or give a folder" in wrong("nobody/nothing-here")  # type: ignore[arg-type]
+
+
+def test_the_hub_may_be_reached_through_a_proxy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    assert resolve("nobody/nothing-here") == ("nobody/nothing-here", "nobody/nothing-here")
