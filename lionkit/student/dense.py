@@ -14,6 +14,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from peft.tuners.lora import LoraLayer
 from torch.nn import functional as F
 
 LIMIT = 1_000_000_000
@@ -26,10 +29,6 @@ def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
 
     Entered with gradients off (to respond), the adapter is taken as it stands at that moment.
     """
-    from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Linear4bit
-    from peft.tuners.lora import LoraLayer
-
     packed = [m for m in model.modules() if isinstance(m, Linear4bit)]
     if next(model.parameters()).device.type != "cpu" or sum(m.weight.quant_state.shape.numel() for m in packed) > LIMIT:
         yield
