@@ -46,7 +46,7 @@ class StudentTrainer(Trainer):
         held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
         if ranks.processes() > 1:  # as many blank rows as make whole steps, for each process equally many
             rows, held = (some + [BLANK] * (-len(some) % self.step_rows) for some in (rows, held))
-        super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
+        super().__init__(student.model, args, collate, train_dataset=rows, eval_dataset=held)
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole step
         self.loss_is_scaled_for_ga = True
 
