@@ -104,7 +104,7 @@ def encode(tokenizer: Any, text: str, response: str, *, template: Template, max_
         room = len(prompt) - cut
         if room < SHORTEST_PROMPT:
             return None
-        prompt = prompt[: room // 2] + prompt[len(prompt) - (room - room // 2) :]
+        del prompt[room // 2 : room // 2 + cut]
     return Encoded(prompt + answer, [IGNORED] * len(prompt) + answer, cut)
 
 

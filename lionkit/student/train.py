@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from lionkit.errors import StudentError
@@ -148,8 +150,6 @@ def _audited(student: Student, pairs: Pairs, max_length: int, refusal: str) -> t
 
 def _wrap(student: Student, *, rank: int, alpha: int, dropout: float, seed: int) -> None:
     """Give the student a seeded LoRA on all linear layers, unless it has an adapter to go on from."""
-    from peft import LoraConfig, get_peft_model
-
     if not student.adapted:
         torch.manual_seed(seed)
         config = LoraConfig(
@@ -185,8 +185,7 @@ def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bo
         ddp_find_unused_parameters=False,
         **settings,
     )
-    if on_gpu:
-        arguments._n_gpu = 1  # several cards are used through `accelerate launch`, not through DataParallel
+    arguments._n_gpu = 1  # several cards are used through `accelerate launch`, not through DataParallel
     return arguments
 
 
@@ -195,8 +194,11 @@ def _fit(student: Student, trainer: StudentTrainer, last: str | None, patience: 
     trainer.remove_callback(PrinterCallback)
     if patience:
         trainer.add_callback(EarlyStoppingCallback(patience))
-        if last and (ended := _ended(Path(last), patience)):
-            trainer.args.num_train_epochs = ended  # the Trainer would forget that it was about to stop
+        if last:
+            state = TrainerState.load_from_json(f"{last}/{TRAINER_STATE_NAME}")
+            stopper = state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
+            if stopper["early_stopping_patience_counter"] >= patience:
+                trainer.args.num_train_epochs = round(state.epoch)  # it would forget that it was about to stop
     base = student.model.get_base_model()
     attention = base.config._attn_implementation
     if student.device.type == "cpu" and max(len(row.input_ids) for row in trainer.train_dataset) <= EAGER_LENGTH:
@@ -207,11 +209,3 @@ def _fit(student: Student, trainer: StudentTrainer, last: str | None, patience: 
     finally:
         base.set_attn_implementation(attention)
     student.model.eval()
-
-
-def _ended(checkpoint: Path, patience: int) -> int:
-    """The epoch at whose end patience was over in a checkpoint; 0 where it was not."""
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    losses = [loss for _, loss in history(state)[1]]
-    over = bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
-    return len(losses) if over and state.epoch == len(losses) else 0
