@@ -92,11 +92,8 @@ def export_student(
             student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
             _write_merged(student, work, kind)
             _copy_adapter(adapter, work / "adapter", name)
-            told = dict(provenance or {})
-            config = told.get("config", {})  # its template may be `auto`, which says nothing to whoever prompts it
-            told["config"] = config | {"student": config.get("student", {}) | {"template": student.template}}
-            card.write(work / "README.md", name, told, dtype=kind)
-            card.write(work / "adapter" / "README.md", name, told, dtype="")
+            for folder, merged in ((work, kind), (work / "adapter", "")):
+                card.write(folder / "README.md", name, provenance or {}, dtype=merged, template=student.template)
     return Export(out, name, kind, _convert(out, converter, kind) if converter else None)
 
 
