@@ -86,8 +86,8 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(
     with pytest.raises(pytest.fail.Exception):
         train(folder, tmp_path, checkpoint_seconds=0.0)
     assert (tmp_path / "checkpoints" / "checkpoint-7").is_dir()
-    (tmp_path / ".adapter").mkdir()
-    (tmp_path / ".adapter" / ADAPTER).write_text("left by a kill")
+    (tmp_path / "checkpoints" / "adapter").mkdir()
+    (tmp_path / "checkpoints" / "adapter" / ADAPTER).write_text("left by a kill")
     monkeypatch.undo()
     capsys.readouterr()
     assert train(folder, tmp_path, **change).losses == train(folder, tmp_path / "new", **change).losses
