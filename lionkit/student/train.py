@@ -180,7 +180,6 @@ def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bo
         logging_steps=1,
         logging_nan_inf_filter=False,  # on, it would hide a loss that is not finite
         disable_tqdm=True,
-        remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
         **settings,

@@ -48,7 +48,6 @@ class StudentTrainer(Trainer):
             rows, held = (some + [BLANK] * (-len(some) % self.step_rows) for some in (rows, held))
         super().__init__(student.model, args, collate, train_dataset=rows, eval_dataset=held)
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole step
-        self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         lengths = [len(row.input_ids) for row in self.train_dataset if row is not BLANK]
