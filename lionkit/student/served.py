@@ -79,10 +79,8 @@ def _check_name(client: ChatClient, model: str) -> None:
     if not names:
         print(f"{url} does not list its models: that {model!r} stands for this student's weights is not checked.")
     elif not {model, f"{model}:latest"} & set(names):  # Ollama adds its tag
-        listed = ", ".join(names[:10])
-        raise StageStopped(
-            f"{url} has no model {model!r}, it lists {listed}; {REMEDY}", "model", setting="student_name"
-        )
+        problem = f"{url} has no model {model!r}, it lists {', '.join(names[:10])}; {REMEDY}"
+        raise StageStopped(problem, "model", setting="student_name")
 
 
 def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response:

@@ -112,7 +112,7 @@ def train(
         print(audit)
         if held:
             print(f"{len(held)} more rows are kept for validation after each epoch.")
-    _wrap(student, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
+    _wrap(student, seed, r=rank, lora_alpha=alpha, lora_dropout=dropout)
     started, steps = time.monotonic(), math.ceil(len(rows) / batch_size)  # of an epoch
     reset_peak(student.device)
     own_rows = batch_size // ranks.processes()
@@ -148,13 +148,11 @@ def _audited(student: Student, pairs: Pairs, max_length: int, refusal: str) -> t
     return rows, audit
 
 
-def _wrap(student: Student, *, rank: int, alpha: int, dropout: float, seed: int) -> None:
+def _wrap(student: Student, seed: int, **sizes: float) -> None:
     """Give the student a seeded LoRA on all linear layers, unless it has an adapter to go on from."""
     if not student.adapted:
         torch.manual_seed(seed)
-        config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
+        config = LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM", **sizes)
         student.model = get_peft_model(student.model, config)
     config = student.model.peft_config["default"]
     config.base_model_name_or_path = student.base
