@@ -5,7 +5,6 @@ A step takes the same rows however many processes share it, and no row counts tw
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -52,16 +51,12 @@ def pieces(batch: dict[str, torch.Tensor], rows: int, tokens: int | None) -> lis
     return parts
 
 
-def collate(tokenizer: Any) -> Callable[[list[Encoded]], dict[str, torch.Tensor]]:
-    """Rows to tensors [batch, longest]: padded on the right, the padding masked and never a label."""
-
-    def stack(rows: list[Encoded]) -> dict[str, torch.Tensor]:
-        ids = [torch.tensor(row.input_ids) for row in rows]
-        labels = [torch.tensor(row.labels) for row in rows]
-        return {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
-            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-        }
-
-    return stack
+def collate(rows: list[Encoded]) -> dict[str, torch.Tensor]:
+    """Rows to tensors [batch, longest]: padded on the right by whatever token is 0, masked and never a label."""
+    ids = [torch.tensor(row.input_ids) for row in rows]
+    labels = [torch.tensor(row.labels) for row in rows]
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+    }

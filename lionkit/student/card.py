@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from lionkit.files import write_text
+from lionkit.student.encode import Template
 
 PAPER = "2305.12870"
 METHOD = (
@@ -25,13 +26,15 @@ LICENSES = {"HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0"}
 """Licences known for certain; of any other base the card says to look."""
 
 
-def write(path: Path, base: str, provenance: Mapping[str, Any], *, dtype: str) -> None:
-    """Write the card. `dtype` is that of merged weights; empty for an adapter on its own.
+def write(path: Path, base: str, provenance: Mapping[str, Any], *, dtype: str, template: Template) -> None:
+    """Write the card. `dtype` is that of merged weights; empty for an adapter on its own. `template` is the prompt
+    format that the student was taught: its settings may say `auto`, which says nothing to whoever prompts it.
 
     `provenance` may hold `iteration`, `config` (`config.to_dict`), `run` (a run's provenance.json), `iterations`
     (the rows of `loop.summarise`); what is not there is left out.
     """
     config, run = provenance.get("config", {}), provenance.get("run", {})
+    training = config.get("student", {}) | {"template": template}
     on_hub = bool(re.fullmatch(r"[\w.-]+/[\w.-]+", base))
     data = ModelCardData(
         base_model=base if on_hub else None,
@@ -48,12 +51,12 @@ def write(path: Path, base: str, provenance: Mapping[str, Any], *, dtype: str) -
         "others": {role: model for role, model in roles.items() if model},
         "rows": provenance.get("iterations", []),
         "settings": {name: config[name] for name in METHOD if name in config},
-        "training": {name: config["student"][name] for name in TRAINING if name in config.get("student", {})},
+        "training": {name: training[name] for name in TRAINING if name in training},
         "versions": run.get("versions", {}) | {name: run[name] for name in ("python", "revision") if name in run},
     }
     fixed = {"base": base, "paper": PAPER, "dtype": dtype, "scores": SCORES, "known": base in LICENSES}
-    template = Path(__file__).with_name("card.txt")
-    card = ModelCard.from_template(data, template_path=str(template), text=text, cell=_cell, **fixed, **told)
+    form = str(Path(__file__).with_name("card.txt"))
+    card = ModelCard.from_template(data, template_path=form, text=text, cell=_cell, **fixed, **told)
     write_text(path, f"{card}\n")
 
 

@@ -85,14 +85,12 @@ def save_adapter(student: Student, out: Path) -> None:
     if broken := [name for name, p in student.model.named_parameters() if "lora_" in name and not p.isfinite().all()]:
         message = f"{len(broken)} adapter weights are not finite ({broken[0]}): not saved; lower student.learning_rate"
         raise StudentError(message, setting="student.learning_rate")
-    work = out / ".adapter"
-    shutil.rmtree(work, ignore_errors=True)  # what a killed process left
-    work.mkdir(parents=True)
+    work = out / "checkpoints" / "adapter"  # goes with that folder, also after a kill
+    work.mkdir(parents=True, exist_ok=True)
     student.model.save_pretrained(work, save_embedding_layers=False)  # "auto" would ask the hub
     shutil.copymode(work / "adapter_config.json", work / "adapter_model.safetensors")  # safetensors' own mode is 0600
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         os.replace(work / name, out / name)
-    shutil.rmtree(work)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""Fast linear layers on the CPU: 4-bit weights decoded once per call of train or respond, LoRA in one function.
+"""Fast linear layers on the CPU: 4-bit weights decoded once per call of train or respond, LoRA added in place.
 
-bitsandbytes decodes a layer's NF4 weight at every multiplication, and peft adds four tensor copies to each
-LoRA layer. Inside `dense(model)` each layer multiplies by a decoded copy in the compute type, and base and
-LoRA products share one autograd function that writes into one output. The numbers are those of the layers it
-stands in for, up to the rounding of the compute type; the 4-bit weights themselves are untouched. Costs two
-bytes a weight in bfloat16 for as long as the block lasts; larger models keep their layers as they are. GPUs
-are not covered: bitsandbytes has fused kernels there.
+bitsandbytes decodes a layer's NF4 weight at every multiplication, and peft adds four tensor copies to each LoRA layer.
+Inside `dense(model)` each layer multiplies by a decoded copy in the compute type, and the LoRA product is added into
+the base's output. The numbers are those of the layers it stands in for, up to the rounding of the compute type; the
+4-bit weights themselves are untouched. Costs two bytes a weight in bfloat16 for as long as the block lasts; larger
+models keep their layers as they are. GPUs are not covered: bitsandbytes has fused kernels there.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +13,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from peft.tuners.lora import LoraLayer
 from torch.nn import functional as F
 
 LIMIT = 1_000_000_000
@@ -22,14 +24,10 @@ LIMIT = 1_000_000_000
 
 @contextmanager
 def dense(model: Any, dtype: torch.dtype) -> Iterator[None]:
-    """Decoded weights and fused LoRA for the linear layers of a model on the CPU, within the block.
+    """Decoded weights and LoRA in place for the linear layers of a model on the CPU, within the block.
 
     Entered with gradients off (to respond), the adapter is taken as it stands at that moment.
     """
-    from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Linear4bit
-    from peft.tuners.lora import LoraLayer
-
     packed = [m for m in model.modules() if isinstance(m, Linear4bit)]
     if next(model.parameters()).device.type != "cpu" or sum(m.weight.quant_state.shape.numel() for m in packed) > LIMIT:
         yield
@@ -65,6 +63,7 @@ def _simple(layer: Any) -> bool:
 
 
 def _lora_forward(layer: Any, weight: torch.Tensor, dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    """x Wᵀ + bias + (x Aᵀ) Bᵀ for x [..., in], W [out, in], A [rank, in], B [out, rank]."""
     bias, scale = layer.base_layer.bias, layer.scaling["default"]
 
     def low_rank() -> tuple[torch.Tensor, torch.Tensor]:  # looked up anew: resuming replaces the parameters
@@ -74,24 +73,7 @@ def _lora_forward(layer: Any, weight: torch.Tensor, dtype: torch.dtype) -> Calla
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        return _LoraLinear.apply(rows, weight, bias, *(fixed or low_rank())).view(*x.shape[:-1], -1)
+        a, b = fixed or low_rank()
+        return F.linear(rows, weight, bias).addmm_(rows @ a.T, b.T).view(*x.shape[:-1], -1)
 
     return forward
-
-
-class _LoraLinear(torch.autograd.Function):
-    """x Wᵀ + bias + (x Aᵀ) Bᵀ with W and bias frozen. x [n, in], W [out, in], A [rank, in], B [out, rank]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor, bias: Any, a: torch.Tensor, b: torch.Tensor) -> Any:
-        low = x @ a.T  # [n, rank]
-        ctx.save_for_backward(x, low, w, a, b)
-        return F.linear(x, w, bias).addmm_(low, b.T)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        (grad,) = grads  # [n, out]
-        x, low, w, a, b = ctx.saved_tensors
-        grad_low = grad @ b
-        grad_x = (grad @ w).addmm_(grad_low, a) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_low.T @ x, grad.T @ low

@@ -58,11 +58,12 @@ def prompt_ids(tokenizer: Any, text: str, *, template: Template) -> list[int]:
         return [tokenizer.bos_token_id, *ids] if has_bos else ids
     form, pinned = _form(tokenizer, tokenizer.get_chat_template())
     options = {"chat_template": pinned, "add_generation_prompt": True, "return_dict": False}
-    ids = tokenizer.apply_chat_template(_messages(text, *form), sanitize_control_tokens=True, **options)
+    ids = tokenizer.apply_chat_template(messages(text, *form), sanitize_control_tokens=True, **options)
     return list(ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids)
 
 
-def _messages(text: str, system: bool, parts: bool) -> list[dict[str, Any]]:
+def messages(text: str, system: bool = True, parts: bool = False) -> list[dict[str, Any]]:
+    """A prompt with an empty system message, unless the template has none; contents in parts where it wants those."""
     said = [("system", "")] * system + [("user", text)]
     return [{"role": role, "content": [{"type": "text", "text": words}] if parts else words} for role, words in said]
 
@@ -76,7 +77,7 @@ def _form(tokenizer: Any, template: str) -> tuple[tuple[bool, bool], str]:
     options = {"chat_template": pinned, "tokenize": False, "add_generation_prompt": True}
     for form in ((True, False), (False, False), (True, True), (False, True)):
         try:
-            if PROBE in tokenizer.apply_chat_template(_messages(PROBE, *form), **options):
+            if PROBE in tokenizer.apply_chat_template(messages(PROBE, *form), **options):
                 return form, pinned
         except Exception as error:  # the template is a program of whoever made the model
             problem = first_line(error)
@@ -104,7 +105,7 @@ def encode(tokenizer: Any, text: str, response: str, *, template: Template, max_
         room = len(prompt) - cut
         if room < SHORTEST_PROMPT:
             return None
-        prompt = prompt[: room // 2] + prompt[len(prompt) - (room - room // 2) :]
+        del prompt[room // 2 : room // 2 + cut]
     return Encoded(prompt + answer, [IGNORED] * len(prompt) + answer, cut)
 
 

@@ -20,15 +20,22 @@ from typing import Any, Literal
 import torch
 from safetensors import safe_open
 
-from lionkit.errors import StudentError, first_line
+from lionkit.errors import StudentError
 from lionkit.files import whole_folder, write_text
 from lionkit.student import card
 from lionkit.student.checkpoint import explained
 from lionkit.student.encode import PLAIN, prompt_ids
-from lionkit.student.model import Student, load, resolve
+from lionkit.student.model import Student, load
+from lionkit.student.named import read, resolve
 
 Dtype = Literal["auto", "float16", "bfloat16"]
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PLAIN_CHAT = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    + PLAIN.replace("{}", "{{ message['content'] }}")
+    + "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+"""The plain format as a chat template."""
 CONVERTER = "convert_hf_to_gguf.py"
 GET_CONVERTER = (
     f"no GGUF: {CONVERTER} is not at hand; clone github.com/ggml-org/llama.cpp, install its requirements, and set "
@@ -76,7 +83,8 @@ def export_student(
     """
     converter = find_converter(gguf)
     source, path = resolve(model)
-    kind = _choose(path, dtype)
+    own, _, _ = read(source, path, template)
+    kind = _choose(path, own, dtype)
     name = base or (Path(source).name if Path(source).is_absolute() else source)
     if not _is_there(out, adapter, name, kind):
         # The folder first, so that one that is taken is said before minutes of loading.
@@ -84,24 +92,14 @@ def export_student(
             student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
             _write_merged(student, work, kind)
             _copy_adapter(adapter, work / "adapter", name)
-            told = dict(provenance or {})
-            config = told.get("config", {})  # its template may be `auto`, which says nothing to whoever prompts it
-            told["config"] = config | {"student": config.get("student", {}) | {"template": student.template}}
-            card.write(work / "README.md", name, told, dtype=kind)
-            card.write(work / "adapter" / "README.md", name, told, dtype="")
+            for folder, merged in ((work, kind), (work / "adapter", "")):
+                card.write(folder / "README.md", name, provenance or {}, dtype=merged, template=student.template)
     return Export(out, name, kind, _convert(out, converter, kind) if converter else None)
 
 
-def _choose(path: str | Path, dtype: Dtype) -> Literal["float16", "bfloat16"]:
-    from transformers import AutoConfig
-
+def _choose(path: Path | str, own: Any, dtype: Dtype) -> Literal["float16", "bfloat16"]:
     if dtype not in ("auto", "float16", "bfloat16"):
         raise StudentError(f"dtype {dtype!r} is not one to export in: choose auto, float16 or bfloat16")
-    try:
-        own = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        message = f"cannot read the configuration of {path} ({first_line(error)}): give a hub id or a model's folder"
-        raise StudentError(message) from None
     if getattr(own, "quantization_config", None):
         raise StudentError(f"{path} is quantised itself, and a merge would lose the adapter: name its 16-bit base")
     return dtype if dtype != "auto" else "bfloat16" if own.dtype == torch.bfloat16 else "float16"
@@ -119,21 +117,15 @@ def _is_there(out: Path, adapter: Path, base: str, dtype: str) -> bool:
 
 def _write_merged(student: Student, out: Path, dtype: str) -> None:
     """The weights with the adapter merged, and the base's tokenizer with the format that the student was taught."""
-    from transformers import AutoTokenizer
-
     merged = student.model.merge_and_unload()
     if broken := [name for name, tensor in merged.state_dict().items() if not tensor.isfinite().all()]:
         remedy = "export as bfloat16, which has float32's range" if dtype == "float16" else "train it again"
         raise StudentError(f"{len(broken)} merged tensors are not finite ({broken[0]}): nothing was written; {remedy}")
     merged.save_pretrained(out)
-    tokenizer = AutoTokenizer.from_pretrained(student.path, trust_remote_code=False)  # as it came, without our padding
+    tokenizer = student.tokenizer
     if student.template == "plain":
         begins = prompt_ids(tokenizer, "x", template="plain")[0] == tokenizer.bos_token_id
-        asked = PLAIN.replace("{}", "{{ message['content'] }}")
-        turns = f"{{% if message['role'] == 'user' %}}{asked}"
-        turns += "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token }}{% endif %}"
-        turns = f"{{% for message in messages %}}{turns}{{% endfor %}}"
-        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + turns
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN_CHAT
     tokenizer.save_pretrained(out)
 
 

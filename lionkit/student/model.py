@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from bitsandbytes.nn import Linear4bit
+from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers.utils.logging import disable_progress_bar
 
 from lionkit.errors import StudentError, first_line
 from lionkit.student.encode import Template
@@ -71,9 +75,6 @@ def load(
     A LoRA adapter made later is initialised from `seed`. Raises StudentError when there is no such model, it
     cannot be read, the adapter belongs to another base, or an option is none of those it can be.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-    from transformers.utils.logging import disable_progress_bar
-
     for name, value, kind in (("quantize", quantize, Quantize), ("dtype", dtype, Dtype)):
         if value not in get_args(kind):
             raise StudentError(f"{name} = {value!r}: choose one of {', '.join(get_args(kind))}")
@@ -112,8 +113,6 @@ def load(
 
 def add_adapter(network: Any, adapter: Path, base: str) -> Any:
     """The model with the LoRA adapter of a folder, trainable. Raises StudentError when it is not this model's."""
-    from peft import PeftConfig, PeftModel
-
     if not (adapter / "adapter_model.safetensors").is_file():
         raise StudentError(f"{adapter} holds no adapter_model.safetensors: run the imitation stage that makes it")
     try:
@@ -158,8 +157,6 @@ def _avoid_packed_kernel(network: Any) -> None:
     The packed kernel has no autograd: a model that has answered once would then train on wrong gradients,
     silently. With the flag off the weights stay as they are and every path is differentiable.
     """
-    from bitsandbytes.nn import Linear4bit
-
     for module in network.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False

@@ -9,7 +9,13 @@ from urllib.request import getproxies
 
 from huggingface_hub.errors import StrictDataclassError
 
+from huggingface_hub import constants, try_to_load_from_cache
+from peft import PeftConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.peft_utils import find_adapter_config_file
+
 from lionkit.errors import StudentError, first_line
+from lionkit.sandbox import weights
 from lionkit.student.encode import Template, prompt_ids
 
 ODD_JSON = (TypeError, KeyError, AttributeError, IndexError, StrictDataclassError)
@@ -23,10 +29,6 @@ GENERATES = ("CausalLM", "LMHead", "ConditionalGeneration")
 def resolve(model: str | Path) -> tuple[str, Path | str]:
     """(name for records, where to read): the offline student from its cache, a folder, or a hub id. Without a network,
     a hub id is read from transformers' cache; StudentError where it is not there."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    from lionkit.sandbox import weights
-
     if str(model) == weights.NAME:
         return weights.HUB_ID, weights.fetch()
     folder, name = Path(model).expanduser(), str(model)
@@ -52,14 +54,11 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
 
 def read(base: str, path: Path | str, template: Literal["auto", "chat", "plain"] = "auto") -> tuple[Any, Any, Template]:
     """(configuration, tokenizer, prompt format) of what `resolve` found. StudentError where it is no student."""
-    from transformers import AutoConfig, AutoTokenizer
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    files = [file.name for file in path.iterdir()] if isinstance(path, Path) else []
     try:
-        if "adapter_config.json" in files or (not files and find_adapter_config_file(str(path))):
-            raise _refused(f"{base} is a LoRA adapter{_base_of(path)}: give its base, or merge it into that first")
-        if any(name.endswith(".gguf") for name in files) and "config.json" not in files:
+        if find_adapter_config_file(str(path)):
+            own = PeftConfig.from_pretrained(str(path)).base_model_name_or_path or "an unnamed model"
+            raise _refused(f"{base} is a LoRA adapter of {own}: give its base, or merge it into that first")
+        if isinstance(path, Path) and any(path.glob("*.gguf")) and not (path / "config.json").is_file():
             raise _refused(f"{base} has GGUF files alone: give the safetensors model that they were made from")
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, *ODD_JSON) as error:
@@ -73,7 +72,7 @@ def read(base: str, path: Path | str, template: Literal["auto", "chat", "plain"]
         raise _refused(f"cannot load {base} ({first_line(error)}): {remedy}") from None
     _require_causal(base, config)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, *ODD_JSON) as error:
         remedy = "put the tokenizer files of the model that it was made from beside it"
         raise _refused(f"cannot load the tokenizer of {base} ({first_line(error)}): {remedy}") from None
@@ -105,17 +104,9 @@ def _refused(message: str) -> StudentError:
     return StudentError(message, setting="student.model")
 
 
-def _base_of(path: Path | str) -> str:
-    from peft import PeftConfig
-
-    return f" of {PeftConfig.from_pretrained(str(path)).base_model_name_or_path or 'an unnamed model'}"
-
-
 def _require_causal(base: str, config: Any) -> None:
     """Refuse what does not write text on from a prompt, what LoRA on all linear layers does not fit, and weights that
     others have quantised."""
-    from transformers import AutoModelForCausalLM
-
     text, kinds = config.get_text_config(), getattr(config, "architectures", None) or []
     generates = not kinds or any(part in kind for kind in kinds for part in GENERATES)
     if config.is_encoder_decoder or not generates or type(config) not in AutoModelForCausalLM._model_mapping:
@@ -130,13 +121,11 @@ def _require_causal(base: str, config: Any) -> None:
 
 
 def _fit(base: str, tokenizer: Any, rows: int, template: str) -> Template:
-    """The prompt format of a tokenizer for an embedding with so many rows. Padding, which is masked, goes by another
-    token where its own has no row; StudentError where one that matters has none."""
+    """The prompt format of a tokenizer for an embedding with so many rows. StudentError where a token that matters has
+    no row; its padding token may have none, since it is never used."""
     eos = tokenizer.eos_token_id
     if eos is None:
         raise _refused(f"the tokenizer of {base} has no end-of-sequence token, so no answer would ever end")
-    if tokenizer.pad_token_id is None or not 0 <= tokenizer.pad_token_id < rows:
-        tokenizer.pad_token = tokenizer.eos_token
     chosen: Template = "chat" if template == "chat" or (template == "auto" and tokenizer.chat_template) else "plain"
     problem = "" if chosen == "plain" or tokenizer.chat_template else f"{base} has no chat template"
     try:

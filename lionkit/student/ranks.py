@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from peft import get_peft_model
 from torch import distributed
 
 from lionkit.config import several_processes
@@ -93,8 +94,6 @@ def together() -> Iterator[None]:
 
 def _train_along() -> None:
     """Take part in every training of the leader, until it is done."""
-    from peft import get_peft_model
-
     try:
         while job := from_leader():
             train, how, adapter, pairs, options = job

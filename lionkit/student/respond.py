@@ -77,27 +77,24 @@ def _generate(student: Student, prompts: list[list[int]], max_new_tokens: int, t
     Whenever a quarter of the rows have ended they leave the batch, so that nobody's length costs the others.
     """
     tokenizer, width = student.tokenizer, max(map(len, prompts))
-    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts], device=student.device)
+    ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(p)) + p for p in prompts], device=student.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=student.device)
     own = student.model.generation_config.eos_token_id
-    ends = torch.tensor(sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}))
-    ends = ends.to(student.device)
-    how: dict[str, Any] = {"eos_token_id": ends.tolist(), "pad_token_id": tokenizer.pad_token_id}
+    own = own if isinstance(own, list) else [own]
+    ends = torch.tensor(sorted({tokenizer.eos_token_id, *own} - {None}), device=student.device)
+    how: dict[str, Any] = {"eos_token_id": ends.tolist(), "pad_token_id": tokenizer.eos_token_id}
+    how |= {"max_length": width + max_new_tokens, "stopping_criteria": StoppingCriteriaList([_Enough(width, ends)])}
     how |= {"do_sample": temperature > 0, "return_dict_in_generate": True}
     if temperature > 0:
         how |= {"temperature": temperature, "top_p": 1.0, "top_k": 0}
     at_work, told = torch.arange(len(prompts)), [Answer("", False)] * len(prompts)
     with _without_settings(student):
         while len(at_work):
-            most = width + max_new_tokens - ids.shape[1]
-            enough = StoppingCriteriaList([_Enough(width, ends)])
-            out = student.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=most, stopping_criteria=enough, **how
-            )
+            out = student.model.generate(input_ids=ids, attention_mask=mask, **how)
             ids, cache = out.sequences, out.cache
             is_end = torch.isin(ids[:, width:], ends)
             ended = is_end.any(1)
-            leaving = ended | (ids.shape[1] == width + max_new_tokens)
+            leaving = ended | (ids.shape[1] == how["max_length"])
             for row in leaving.nonzero().flatten().tolist():
                 length = int(is_end[row].int().argmax()) if ended[row] else max_new_tokens
                 text = tokenizer.decode(ids[row, width : width + length], skip_special_tokens=True).strip()
@@ -125,11 +122,10 @@ class _Enough(StoppingCriteria):
 @contextmanager
 def _without_settings(student: Student) -> Iterator[None]:
     """A base may come with beams, penalties or suppressed tokens of its own: within the block it has none."""
-    own = student.model.generation_config
-    student.model.generation_config = GenerationConfig()
+    network = student.model.get_base_model() if student.adapted else student.model
+    own = network.generation_config
+    network.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        student.model.generation_config = own
-        if student.adapted:  # peft hands its own on to the base
-            student.model.get_base_model().generation_config = own
+        network.generation_config = own

@@ -10,15 +10,15 @@ import asyncio
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lionkit.client import ChatClient, ChatRequest, Completion
 from lionkit.client.wire import connect as open_sdk
-from lionkit.config import Config
+from lionkit.config import ApiConfig, Config
 from lionkit.errors import StageStopped
 from lionkit.records import Instruction, Response
+from lionkit.student.encode import messages
 
 KEY_ENV = "LIONKIT_STUDENT_KEY"
 """The variable with the server's key, if it wants one: the teacher's key and headers are none of its business."""
@@ -30,8 +30,8 @@ LIST_SECONDS = 10.0
 def connect(config: Config, store: Path, *, app: Any = None, replay: bool = False) -> ChatClient:
     """A client for the student's URL. Its store is its own, since what it uses is not on the teacher's bill."""
     own = {"base_url": config.student_url, "api_key_env": KEY_ENV, "concurrency": config.student.response_batch}
-    unlimited = ("requests_per_minute", "tokens_per_minute", "budget_usd", "price_per_million", "budget_tokens")
-    api = replace(config.api, batch=False, prices={}, **own, **dict.fromkeys(unlimited))
+    shared = {name: getattr(config.api, name) for name in ("model", "timeout", "max_attempts", "stage_timeout")}
+    api = ApiConfig(**own, **shared)
     return ChatClient(api, store, app=app, replay=replay, ambient=False)
 
 
@@ -50,9 +50,7 @@ def respond(
     and reason, and is `missing` where it may be asked again. Before anything is asked, the server's list of models
     is read. Raises StageStopped where it lists others and not this one, and as the client does.
     """
-
-    messages = [[{"role": "system", "content": ""}, {"role": "user", "content": i.text}] for i in instructions]
-    requests = [ChatRequest(m, model, temperature, max_tokens, slot=weights) for m in messages]
+    requests = [ChatRequest(messages(i.text), model, temperature, max_tokens, slot=weights) for i in instructions]
     if not (client.replay or client.stored(requests)):
         _check_name(client, model)
     try:
@@ -81,10 +79,8 @@ def _check_name(client: ChatClient, model: str) -> None:
     if not names:
         print(f"{url} does not list its models: that {model!r} stands for this student's weights is not checked.")
     elif not {model, f"{model}:latest"} & set(names):  # Ollama adds its tag
-        listed = ", ".join(names[:10])
-        raise StageStopped(
-            f"{url} has no model {model!r}, it lists {listed}; {REMEDY}", "model", setting="student_name"
-        )
+        problem = f"{url} has no model {model!r}, it lists {', '.join(names[:10])}; {REMEDY}"
+        raise StageStopped(problem, "model", setting="student_name")
 
 
 def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from lionkit.errors import StudentError
@@ -110,7 +112,7 @@ def train(
         print(audit)
         if held:
             print(f"{len(held)} more rows are kept for validation after each epoch.")
-    _wrap(student, rank=rank, alpha=alpha, dropout=dropout, seed=seed)
+    _wrap(student, seed, r=rank, lora_alpha=alpha, lora_dropout=dropout)
     started, steps = time.monotonic(), math.ceil(len(rows) / batch_size)  # of an epoch
     reset_peak(student.device)
     own_rows = batch_size // ranks.processes()
@@ -146,15 +148,11 @@ def _audited(student: Student, pairs: Pairs, max_length: int, refusal: str) -> t
     return rows, audit
 
 
-def _wrap(student: Student, *, rank: int, alpha: int, dropout: float, seed: int) -> None:
+def _wrap(student: Student, seed: int, **sizes: float) -> None:
     """Give the student a seeded LoRA on all linear layers, unless it has an adapter to go on from."""
-    from peft import LoraConfig, get_peft_model
-
     if not student.adapted:
         torch.manual_seed(seed)
-        config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
-        )
+        config = LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM", **sizes)
         student.model = get_peft_model(student.model, config)
     config = student.model.peft_config["default"]
     config.base_model_name_or_path = student.base
@@ -180,13 +178,11 @@ def _arguments(student: Student, folder: Path, evaluate: bool, checkpointing: bo
         logging_steps=1,
         logging_nan_inf_filter=False,  # on, it would hide a loss that is not finite
         disable_tqdm=True,
-        remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
         **settings,
     )
-    if on_gpu:
-        arguments._n_gpu = 1  # several cards are used through `accelerate launch`, not through DataParallel
+    arguments._n_gpu = 1  # several cards are used through `accelerate launch`, not through DataParallel
     return arguments
 
 
@@ -195,8 +191,11 @@ def _fit(student: Student, trainer: StudentTrainer, last: str | None, patience: 
     trainer.remove_callback(PrinterCallback)
     if patience:
         trainer.add_callback(EarlyStoppingCallback(patience))
-        if last and (ended := _ended(Path(last), patience)):
-            trainer.args.num_train_epochs = ended  # the Trainer would forget that it was about to stop
+        if last:
+            state = TrainerState.load_from_json(f"{last}/{TRAINER_STATE_NAME}")
+            stopper = state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
+            if stopper["early_stopping_patience_counter"] >= patience:
+                trainer.args.num_train_epochs = round(state.epoch)  # it would forget that it was about to stop
     base = student.model.get_base_model()
     attention = base.config._attn_implementation
     if student.device.type == "cpu" and max(len(row.input_ids) for row in trainer.train_dataset) <= EAGER_LENGTH:
@@ -207,11 +206,3 @@ def _fit(student: Student, trainer: StudentTrainer, last: str | None, patience: 
     finally:
         base.set_attn_implementation(attention)
     student.model.eval()
-
-
-def _ended(checkpoint: Path, patience: int) -> int:
-    """The epoch at whose end patience was over in a checkpoint; 0 where it was not."""
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    losses = [loss for _, loss in history(state)[1]]
-    over = bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
-    return len(losses) if over and state.epoch == len(losses) else 0

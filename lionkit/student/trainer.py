@@ -46,9 +46,8 @@ class StudentTrainer(Trainer):
         held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
         if ranks.processes() > 1:  # as many blank rows as make whole steps, for each process equally many
             rows, held = (some + [BLANK] * (-len(some) % self.step_rows) for some in (rows, held))
-        super().__init__(student.model, args, collate(student.tokenizer), train_dataset=rows, eval_dataset=held)
+        super().__init__(student.model, args, collate, train_dataset=rows, eval_dataset=held)
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole step
-        self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         lengths = [len(row.input_ids) for row in self.train_dataset if row is not BLANK]

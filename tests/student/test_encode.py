@@ -90,7 +90,7 @@ def test_the_real_end_is_learned_where_pad_is_eos(tokenizer: Any) -> None:
     rows, audit = label_audit(tokenizer, [("Add 2 and 3.", "5"), ("x", "")], template="chat", max_length=64)
     assert [label for label in rows[0].labels if label != -100][-1] == tokenizer.eos_token_id
     assert (audit.rows, audit.dropped, audit.supervised, audit.problems) == (1, 1, 2, ())
-    batch = collate(tokenizer)([rows[0], Encoded([*rows[0].input_ids, 2], [-100] * 24)])
+    batch = collate([rows[0], Encoded([*rows[0].input_ids, 2], [-100] * 24)])
     assert batch["labels"][0].tolist() == [*rows[0].labels, -100]  # the end is a label, the padding after it is none
     assert batch["attention_mask"][0].tolist() == [1] * 23 + [0]
 

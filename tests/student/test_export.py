@@ -289,7 +289,7 @@ def told(**config: Any) -> dict[str, Any]:
 
 def test_the_card_tells_how_the_student_was_made(tmp_path: Path) -> None:
     base = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    card.write(tmp_path / "README.md", base, told(), dtype="float16")
+    card.write(tmp_path / "README.md", base, told(), dtype="float16", template="chat")
     text = (tmp_path / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front) == {
@@ -309,7 +309,7 @@ def test_the_card_tells_how_the_student_was_made(tmp_path: Path) -> None:
     assert 'messages = [{"role": "system", "content": ""}, {"role": "user", ' in body
     assert "- torch: 2.13.0\n" in body
     assert "## Limits" in body
-    card.write(tmp_path / "adapter.md", "tiny", {}, dtype="")
+    card.write(tmp_path / "adapter.md", "tiny", {}, dtype="", template="chat")
     front = (tmp_path / "adapter.md").read_text().split("---\n")[1]
     assert {"library_name": "peft"}.items() <= yaml.safe_load(front).items()
     assert not {"license", "base_model"} & yaml.safe_load(front).keys()
@@ -318,7 +318,7 @@ def test_the_card_tells_how_the_student_was_made(tmp_path: Path) -> None:
 def test_the_card_holds_no_folder_no_address_and_no_markup(tmp_path: Path) -> None:
     api = {"model": "/home/me/models/<img src=x>|`boss`[a](http://evil)\n# Great", "base_url": "http://10.0.0.7/v1"}
     settings = {"api": api, "seed_file": "/home/me/secret/seeds.json", "judge_model": "C:\\Users\\me\\judge"}
-    card.write(tmp_path / "README.md", "/home/me/base", told(**settings), dtype="float16")
+    card.write(tmp_path / "README.md", "/home/me/base", told(**settings), dtype="float16", template="chat")
     text = (tmp_path / "README.md").read_text()
     assert not re.search(r"/home|secret|Users|10\.0\.0|API_KEY|<img|\]\(|`boss|\n# Great", text)
     assert "judge judge" in text

@@ -86,8 +86,8 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(
     with pytest.raises(pytest.fail.Exception):
         train(folder, tmp_path, checkpoint_seconds=0.0)
     assert (tmp_path / "checkpoints" / "checkpoint-7").is_dir()
-    (tmp_path / ".adapter").mkdir()
-    (tmp_path / ".adapter" / ADAPTER).write_text("left by a kill")
+    (tmp_path / "checkpoints" / "adapter").mkdir()
+    (tmp_path / "checkpoints" / "adapter" / ADAPTER).write_text("left by a kill")
     monkeypatch.undo()
     capsys.readouterr()
     assert train(folder, tmp_path, **change).losses == train(folder, tmp_path / "new", **change).losses
@@ -145,7 +145,7 @@ def test_the_loss_is_transformers_own_from_labelled_positions_alone(folder: Path
     model = student.load(folder, dtype="float32", device="cpu")
     rows, audit = label_audit(model.tokenizer, PAIRS, template=model.template, max_length=96)
     with torch.no_grad():
-        expected = float(model.model(**collate(model.tokenizer)(rows)).loss)
+        expected = float(model.model(**collate(rows)).loss)
     seen: list[int] = []
     model.model.get_output_embeddings().register_forward_hook(lambda layer, args, out: seen.append(out.numel() // 259))
     report = student.train(model, PAIRS, out=tmp_path, **(SETTINGS | {"dropout": 0.0, "batch_size": 8, "epochs": 1}))
