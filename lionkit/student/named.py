@@ -7,9 +7,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from huggingface_hub.errors import StrictDataclassError
-
 from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
 from peft import PeftConfig
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.peft_utils import find_adapter_config_file
