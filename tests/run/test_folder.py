@@ -47,7 +47,7 @@ def test_a_stage_is_made_once(run: runs.Run) -> None:
     assert run.make(0, "pools", never) == folder
     assert run.result(0, "pools") == {"train": 1}
     assert json.loads((run.path / "provenance.json").read_text())["versions"]["torch"]
-    assert run.record(0, "pools")["settings"] == {"seed": 0, "seed_file": "", "train_size": 320, "heldout_size": 160}
+    assert run.record(0, "pools")["settings"] == {"seed": 0, "seed_file": "", "train_size": 480, "heldout_size": 160}
 
 
 def test_an_edited_setting_is_named_and_both_ways_on_are_ready_to_paste(run: runs.Run) -> None:
