@@ -4,6 +4,7 @@
 `choose` the choices and the right one of a question that has some. ValueError says what is wrong with a row.
 """
 
+import ast
 import json
 import re
 import tomllib
@@ -67,9 +68,10 @@ def layout(names: Iterable[Any], columns: Mapping[str, str]) -> dict[str, list[A
 def turns(column: str, value: Any, role: str = "user") -> list[Turn]:
     """Who said what, in order: of a list, an object that names its speaker, or a text; where none is named, `role`."""
     if isinstance(value, str):
-        if value.lstrip().startswith("[{"):
-            with suppress(ValueError, RecursionError):
-                return turns(column, json.loads(value))
+        if re.match(r"""\s*(\[\s*\{|\{\s*["']messages)""", value):
+            for read in (json.loads, ast.literal_eval):  # a cell of a table holds JSON, or what Python prints
+                with suppress(ValueError, RecursionError, SyntaxError, MemoryError):
+                    return turns(column, read(value))
         return _spoken(value) or [(role, value.strip())]
     if isinstance(value, list):
         roles = ("user", "assistant")  # by turns, where no speaker is named
@@ -86,6 +88,7 @@ def turns(column: str, value: Any, role: str = "user") -> list[Turn]:
     if plain(who) not in _ROLES:
         raise ValueError(f"{column} has a speaker of unknown role: {who!r:.40}")
     text = next((value[key] for key in ("content", "value", "text", "parts", "message") if key in value), None)
+    text = "" if value.get("weight", value.get("train", 1)) == 0 else text  # not to be learnt
     called = not text and (value.get("tool_calls") or value.get("function_call"))
     replies = value["replies"] if isinstance(value.get("replies"), list) else []
     ranked = {r["rank"]: r for r in replies if isinstance(r, dict) and isinstance(r.get("rank"), int | float)}

@@ -20,6 +20,8 @@ from lionkit.pools.rows import read_rows
 from lionkit.records import Instruction
 
 _NO_INPUT = {"", "n/a", "none", "null", "nan", "noinput", "no input", "<noinput>", "<no input>"}
+LATER = "later questions of conversations are not read, only the first of each"
+UNWANTED = "outputs are marked as not wanted (label: false) and are not read"
 _OWN_KEYS = {f.name for f in dataclasses.fields(Instruction)}
 
 
@@ -63,8 +65,9 @@ def read_instructions(
     there = {plain(name): name for names in layouts for name in names}
     if absent := [name for name in columns if plain(name) not in there]:
         raise DataError(path, None, f"there is no column {absent[0]!r}, only {listed(there.values())}")
-    if later := unread.pop("", 0):
-        print(f"{path}: {later} later questions of conversations are not read, only the first of each.")
+    for note in (LATER, UNWANTED):
+        if count := unread.pop(note, 0):
+            print(f"{path}: {count} {note}.")
     if unread:
         lost = ", ".join(f"{name} ({count} of {len(items)} rows)" for name, count in unread.items())
         call = f'read_instructions(path, columns={{"{next(iter(unread))}": "input"}})'
@@ -82,6 +85,8 @@ def _wholes(row: Any) -> Iterator[dict[str, Any]]:
     if isinstance(row, ValueError):
         raise row
     if isinstance(row, str):
+        if row.lstrip().startswith('{"'):
+            raise ValueError("the row is a text that holds an object: it was encoded twice, write the object itself")
         row = {"instruction": row}
     if not isinstance(row, dict):
         raise ValueError(f"expected an object with an instruction, found {_kind(row)}")
@@ -93,23 +98,25 @@ def _wholes(row: Any) -> Iterator[dict[str, Any]]:
 
 
 def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[str]) -> Instruction:
-    """The instruction of one row; `unread` counts the columns whose text is not in it, and under "" later questions."""
+    """The instruction of one row; `unread` counts the columns whose text is not in it, and what the two notes say."""
     if by["refused"]:
         raise ValueError(f"{by['refused'][0]} (keys: {listed(row)}): {by['refused'][1]}")
     [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
+    if by["dialogue"] != ["each"] and all(_texts(row[name]) for name in (key, *by["output"][:1])) and by["output"]:
+        raise ValueError(f"{key} and {by['output'][0]} are lists of texts: write a row for each text of {key}")
     question, system = "", _first(row, by["system"])
     history = [turn for name in by["history"] if row[name] for turn in turns(name, row[name])]
     if by["dialogue"] or history:
         last, value = bool(history) or by["dialogue"] == ["last"], row[key]
         each = by["dialogue"] == ["each"] and isinstance(value, list)
         asked = [turn for said in value for turn in turns(key, [said])] if each else turns(key, value)
-        if isinstance(value, str) and _first(row, by["output"]):  # an answer apart is to the last question
+        if isinstance(value, str) and any(row[name] for name in by["output"]):  # which then is to the last question
             last, ended = True, asked[-1][0] == "user" or not asked[-1][1]
             asked = asked if ended else [("user", value)]
         *texts, later = exchange(key, [*history, *asked], last)
         own, question, before, output = (_whole(key, text) for text in texts)
         system, given = "\n\n".join(filter(None, [system, own])), [before, *given]
-        unread[""] += 0 if last else later
+        unread[LATER] += 0 if last else later
     question = question or _text(key, row[key])
     if not question:
         raise ValueError(f"{key} is empty")
@@ -120,6 +127,8 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         right = "" if answer is None else row[answer]
         choices, output = (_whole("a choice", text) for text in choose(options, answer, right))
         given.append(choices)
+    elif answer is not None and not output and answer != "label" and str(row.get("label")).lower() == "false":
+        unread[UNWANTED] += 1
     elif answer is not None and not output:
         output = _answer(answer, row[answer], question)
     task = "\n\n".join(filter(None, [system, question]))
@@ -145,7 +154,10 @@ def _answer(key: str, value: Any, question: str) -> str:
     said = turns(key, value, "assistant") if spoken or (isinstance(value, str) and plain(key) == "chosen") else []
     if spoken or ("user", question) in said:
         value = "".join([text for role, text in said if role == "assistant"][-1:])
-    return _text(key, (value[0] if value else "") if isinstance(value, list) else value)
+    value = (value[0] if value else "") if isinstance(value, list) else value
+    if isinstance(value, str) and re.match("\\s*?(  |\t)\\S.*\n", value):  # code: its first line is indented too
+        return _whole(key, value).strip("\r\n").rstrip()
+    return _text(key, value)
 
 
 def _own(row: dict[str, Any]) -> Instruction:
@@ -157,6 +169,10 @@ def _own(row: dict[str, Any]) -> Instruction:
     if not row["instruction"].strip():
         raise ValueError("instruction is empty")
     return Instruction(**texts, iteration=int(number))
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(part, str) for part in value)
 
 
 def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lionkit.errors import DataError
-from lionkit.pools.layouts import TABLE
+from lionkit.pools.layouts import TABLE, plain
 from lionkit.pools.readers import listed, read_instructions
 from lionkit.pools.rows import read_rows
 from lionkit.records import Instruction, Judged, Judgement, Response, Verdict
@@ -170,7 +170,9 @@ def _say_differences(path: str | Path, judged: list[Judgement]) -> None:
 def _games(row: dict[str, Any]) -> list[Game]:
     """What a row says, in one order or in both. ValueError says what is wrong with it."""
     reply = next((row[k] for k in ("judgment", "g1_judgment", "text") if isinstance(row.get(k), str)), "")
-    said = re.findall(r"\[\[([^\[\]]{1,9})\]\]", reply)[-1:]
+    said = re.findall(r"\[\[([^\[\]/]{1,9}?)(?: ?/ ?10)?\]\]", reply)[-1:]
+    if "games" in row:
+        raise ValueError("these are games against a baseline that they do not name (Arena-Hard): they are not read")
     if "preference" in row:
         item, value = Instruction(str(row.get("instruction")).strip(), str(row.get("input") or "")), row["preference"]
         value = _number(math.nan if value is None else value) or 1.5
@@ -181,11 +183,12 @@ def _games(row: dict[str, Any]) -> list[Game]:
     turn = str(row.get("turn") or 1).removesuffix(".0")
     name = _key(row, "question_id") + (f"-{turn}" if turn != "1" else "")
     if "model" in row:
-        grade = _number(next((score for score in (row.get("score"), *said) if score is not None), -1))
+        told = [float(words) for words in said if re.fullmatch(r"\d+(\.\d+)?", words)]
+        grade = _number(next((score for score in (row.get("score"), *told) if score is not None), -1))
         return [(name, {str(row["model"]): grade if 0 <= grade < math.inf else None}, reply)]
     one, two = (_key(row, f"model_{mark}") for mark in ("12" if "model_1" in row else "ab"))
     winners = [row[k] for k in ("g1_winner", "g2_winner", "winner") if k in row] or said or [""]
-    won = [_FIRST.get(str(winner).lower()) for winner in winners]
+    won = [_FIRST.get(plain(winner)) for winner in winners]
     pairs = [[(one, share), (two, None if share is None else 1 - share)] for share in won]
     return [(name, dict(pair[:: -1 if n else 1]), reply) for n, pair in enumerate(pairs)]
 

@@ -149,7 +149,8 @@ def _labelled(text: str) -> Iterator[_Found]:
             alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
             leads = (len(line) - len(mark[0]) <= 30) * (1 if mark["bare"] else 2)
             if (value := _value(mark["value"], mark["tail"], explicit, alone)) is not None:
-                yield _Found(mark.end(), _seat(mark), value, leads)
+                ranked = isinstance(value, float) and PATTERN.rank.search(line)
+                yield _Found(mark.end(), _seat(mark), "is a rank" if ranked else value, leads)
 
 
 def _under_headings(text: str) -> Iterator[_Found]:

@@ -1,4 +1,4 @@
-"""Nine servers as they answer in the field (`habits.toml`): every role through each, and the page that lists them.
+"""Ten servers as they answer in the field (`habits.toml`): every role through each, and the page that lists them.
 
 `python tests/client/test_habits.py` writes docs/endpoints.md anew.
 """
@@ -113,7 +113,7 @@ def page() -> str:
     rows = [f"| {h['server']} | {h['when']} | {THEN[h['then']]} |" for h in HABITS]
     return "\n".join(
         (
-            "# What nine servers do, and what comes of it",
+            "# What ten servers do, and what comes of it",
             "",
             "Each line is tested in every role (`tests/client/test_habits.py`, which writes this page from",
             "`tests/client/habits.toml`). What a model does not take is found out once, left out from then on, said",
@@ -128,7 +128,7 @@ def page() -> str:
 
 
 def test_the_page_lists_these_habits() -> None:
-    assert len(SERVERS) == 9
+    assert len(SERVERS) == 10
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

@@ -50,7 +50,7 @@ def texts(path: Path, **settings: Any) -> list[tuple[str, str, str]]:
 
 
 def test_the_page_has_them_all() -> None:
-    assert [len(part) for part in (LAYOUTS, REFUSED, FILES, JUDGEMENTS)] == [45, 14, 26, 13]
+    assert [len(part) for part in (LAYOUTS, REFUSED, FILES, JUDGEMENTS)] == [51, 16, 26, 17]
 
 
 @pytest.mark.parametrize("row", LAYOUTS, ids=lambda row: row[0])
@@ -138,6 +138,18 @@ def test_a_kind_of_file(tmp_path: Path, name: str, told: str) -> None:
         with pytest.raises(DataError, match=re.escape(told)) as caught:
             read_instructions(path)
         assert str(path) in str(caught.value)
+
+
+def test_a_completion_that_is_not_wanted_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": "q", "completion": "bad", "label": False}, {"prompt": "q", "completion": "good", "label": True}]
+    assert texts(lines(tmp_path / "a.jsonl", *rows)) == [("q", "", ""), ("q", "", "good")]
+    assert "1 outputs are marked as not wanted" in capsys.readouterr().out
+
+
+def test_games_without_their_baseline_are_refused(tmp_path: Path) -> None:
+    row = {"question_id": "q", "model": "m", "judge": "g", "games": [{"score": "A>>B"}, {"score": "B>A"}]}
+    with pytest.raises(DataError, match="a baseline that they do not name"):
+        read_judgements(lines(tmp_path / "a.jsonl", row))
 
 
 @pytest.mark.parametrize("row", JUDGEMENTS, ids=lambda row: row[0])

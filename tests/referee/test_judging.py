@@ -240,6 +240,25 @@ def test_the_group_that_is_called_overall_counts(reply: str, expected: Scores) -
     assert parse_scores(reply) == expected
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Rank of answer 1: 1\nRank of answer 2: 2",
+        '{"ranking": {"answer_1": 1, "answer_2": 2}}',
+        "Answer 1 rank: 2\nAnswer 2 rank: 1",
+        "Platz von Antwort 1: 1\nPlatz von Antwort 2: 2",
+        "回答1排名：1\n回答2排名：2",
+    ],
+)
+def test_ranks_are_no_scores(reply: str) -> None:
+    """Of ranks the best is 1: read as scores they would turn the verdict round."""
+    assert isinstance(parse_scores(reply), Unscored)
+
+
+def test_who_speaks_of_ranks_may_score_after_that() -> None:
+    assert parse_scores("I rank answer 1 above answer 2.\nAnswer 1: 8\nAnswer 2: 6") == Scores(8, 6)
+
+
 @pytest.mark.parametrize("reply", BESIDE_A_PAIR)
 def test_what_is_quoted_beside_a_pair_without_labels_is_not_the_verdict(reply: str) -> None:
     assert parse_scores(reply) == Scores(8, 6)

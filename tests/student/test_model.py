@@ -339,3 +339,9 @@ def test_the_paged_optimizer_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch, 
             on_card and dtype == torch.bfloat16,
         )
         assert arguments.use_cpu == (kind == "cpu")
+
+
+def test_the_first_import_says_nothing() -> None:
+    """bitsandbytes warns on some CPUs of a kernel that lionkit does not use."""
+    said = subprocess.run([sys.executable, "-c", "import lionkit.student"], capture_output=True, text=True)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
