@@ -56,7 +56,7 @@ ARRAY, LINES = json.dumps(ROWS), "\n".join(map(json.dumps, ROWS))
         "\ufeff" + ARRAY,
         "\ufeff" + LINES.replace("\n", "\r\n"),
         ARRAY.encode("utf-16"),
-        gzip.compress(LINES.encode()),
+        gzip.compress(LINES.encode(), mtime=0),
     ],
 )
 def test_json_or_json_lines_whatever_the_suffix(tmp_path: Path, name: str, content: str | bytes) -> None:
