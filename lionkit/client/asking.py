@@ -115,7 +115,12 @@ class Asking:
         until = time.time() + seconds
         if seconds > LONG and until > self.waits_until + LONG:
             self.waits_until = until
-            print(self.endpoint.key.hide(f"{reason}: waiting {span(seconds)}, until {clock(seconds)}"), flush=True)
+            self._say(f"{reason}: waiting {span(seconds)}, until {clock(seconds)}")
+
+    def _say(self, text: str) -> None:
+        """Print a line; a terminal that lacks a sign of it, or is gone, costs no reply."""
+        with contextlib.suppress(OSError, ValueError):
+            print(self.endpoint.key.hide(text), flush=True)
 
     async def rest(self, seconds: float) -> None:
         """Sleep, unless the map halts."""
@@ -139,9 +144,10 @@ class Asking:
         """Enter an attempt's outcome; whether the call is to be sent again."""
         if outcome.replied or outcome.kind in (*FINAL, "failed", "adapt"):
             self.endpoint.answered_at = time.time()
+        reply = self.keep(call.key, call.model, outcome, sent)
         if outcome.replied:
             self._learn(call, sent)
-        if reply := self.keep(call.key, call.model, outcome, sent):
+        if reply:
             self.done[call.key] = reply
             self._expect()
             return False
@@ -177,8 +183,8 @@ class Asking:
         for part in sorted(call.without - self.endpoint.refused[call.model]):
             self.endpoint.refused[call.model].add(part)
             self.store.learn(self.url, call.model, part)
-            said = f"{call.model} does not take {PARTS[part]}, and is asked without from here on ({call.refusal})"
-            print(self.endpoint.key.hide(said), flush=True)
+            without = f"{call.model} does not take {PARTS[part]}, and is asked without from here on"
+            self._say(f"{without} ({call.refusal})")
 
     def keep(self, key: str, model: str, outcome: Outcome, sent: dict[str, Any]) -> Completion | None:
         """Settle a call in the store; its reply, if the outcome is one."""

@@ -71,7 +71,8 @@ def turns(column: str, value: Any, role: str = "user") -> list[Turn]:
         if re.match(r"""\s*(\[\s*\{|\{\s*["']messages)""", value):
             for read in (json.loads, ast.literal_eval):  # a cell of a table holds JSON, or what Python prints
                 with suppress(ValueError, RecursionError, SyntaxError, MemoryError):
-                    return turns(column, read(value))
+                    if said := turns(column, read(value)):
+                        return said
         return _spoken(value) or [(role, value.strip())]
     if isinstance(value, list):
         roles = ("user", "assistant")  # by turns, where no speaker is named
@@ -88,7 +89,8 @@ def turns(column: str, value: Any, role: str = "user") -> list[Turn]:
     if plain(who) not in _ROLES:
         raise ValueError(f"{column} has a speaker of unknown role: {who!r:.40}")
     text = next((value[key] for key in ("content", "value", "text", "parts", "message") if key in value), None)
-    text = "" if value.get("weight", value.get("train", 1)) == 0 else text  # not to be learnt
+    if _ROLES[plain(who)] == "assistant" and value.get("weight", value.get("train", 1)) == 0:
+        text = ""  # not to be learnt
     called = not text and (value.get("tool_calls") or value.get("function_call"))
     replies = value["replies"] if isinstance(value.get("replies"), list) else []
     ranked = {r["rank"]: r for r in replies if isinstance(r, dict) and isinstance(r.get("rank"), int | float)}
@@ -146,7 +148,7 @@ def choose(options: Any, column: str | None, answer: Any) -> tuple[str, str]:
     lines = [f"{label}. {text}" for label, text in zip(labels, texts)]
     said = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
     key = str(said).strip().lower()
-    bare = re.sub(r"^\(?(\w+)[).:]+ ?", r"\1. ", key).strip()
+    bare = re.sub(r"^(?:option |choice |answer )?\(?(\w+)(?:[).:]+ ?|$)", r"\1. ", key).strip()
     keys = [key, key.removesuffix(".0"), bare, *(TABLE["choices"]["truth"][key] if isinstance(said, bool) else [])]
     places = [str(place) for place in range(len(lines))]
     ways = [labels, places, texts] if isinstance(said, int | float) else [labels, texts, places, lines]
@@ -154,10 +156,11 @@ def choose(options: Any, column: str | None, answer: Any) -> tuple[str, str]:
         for name, line in zip(names, lines):
             if form.rstrip(".") == name.lower().rstrip("."):
                 return "\n".join(lines), line
-    if key not in ("", "-1", "none"):
+    if len(key) < 3 and key not in ("", "-1"):  # a wrong label; what is longer is an answer in words
         what = f"{column} is {said!r:.40}, of {len(lines)} choices (a label, a place from 0, or a text)"
         raise ValueError(f'{what}: mend it, or columns={{"{column}": ""}}')
-    return "\n".join(lines), ""
+    words = ", ".join(map(str, answer)) if isinstance(answer, list) else str(answer).strip()
+    return "\n".join(lines), "" if key in ("", "-1", "none") else words
 
 
 def _labelled(options: Any) -> tuple[list[str], list[str]]:

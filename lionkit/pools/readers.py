@@ -85,7 +85,7 @@ def _wholes(row: Any) -> Iterator[dict[str, Any]]:
     if isinstance(row, ValueError):
         raise row
     if isinstance(row, str):
-        if row.lstrip().startswith('{"'):
+        if re.fullmatch(r'\s*\{".*\}\s*', row, re.DOTALL):
             raise ValueError("the row is a text that holds an object: it was encoded twice, write the object itself")
         row = {"instruction": row}
     if not isinstance(row, dict):

@@ -86,8 +86,13 @@ def _json_as_lines(text: str) -> str:
                 read.append((between, []))
             read[-1][1].extend(_leaves(value, "", 0))
     for _, lines in read:
-        lines.sort(key=lambda line: PATTERN.overall.search(line) is not None)
+        lines.sort(key=_counts)
     return "".join(f"{before}\n{''.join(lines)}" for before, lines in read) + text[at:]
+
+
+def _counts(line: str) -> bool:
+    """Whether a line is called overall or final, and holds a score."""
+    return PATTERN.overall.search(line) is not None and isinstance(_number(line.rpartition(": ")[2].strip()), float)
 
 
 def _leaves(value: Any, label: str, depth: int) -> Iterator[str]:
@@ -149,8 +154,9 @@ def _labelled(text: str) -> Iterator[_Found]:
             alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
             leads = (len(line) - len(mark[0]) <= 30) * (1 if mark["bare"] else 2)
             if (value := _value(mark["value"], mark["tail"], explicit, alone)) is not None:
-                ranked = isinstance(value, float) and PATTERN.rank.search(line)
-                yield _Found(mark.end(), _seat(mark), "is a rank" if ranked else value, leads)
+                before = text[max(0, mark.start() - 40) : mark.start()]
+                if value not in (1.0, 2.0) or PATTERN.score.search(mark[0]) or not PATTERN.rank.search(before):
+                    yield _Found(mark.end(), _seat(mark), value, leads)
 
 
 def _under_headings(text: str) -> Iterator[_Found]:

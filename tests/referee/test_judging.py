@@ -255,8 +255,28 @@ def test_ranks_are_no_scores(reply: str) -> None:
     assert isinstance(parse_scores(reply), Unscored)
 
 
-def test_who_speaks_of_ranks_may_score_after_that() -> None:
-    assert parse_scores("I rank answer 1 above answer 2.\nAnswer 1: 8\nAnswer 2: 6") == Scores(8, 6)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I rank answer 1 above answer 2.\nAnswer 1: 8\nAnswer 2: 6",
+        "Assistant 1: 8/10, rank 1; Assistant 2: 6/10, rank 2",
+        "Assistant 1 (ranked first): 8/10\nAssistant 2 (ranked second): 6/10",
+        "Overall ranking - Assistant 1: 8, Assistant 2: 6",
+        "Rank 1: Assistant 1 - Score: 8/10\nRank 2: Assistant 2 - Score: 6/10",
+        "Platz 1: Antwort 1: 8/10\nPlatz 2: Antwort 2: 6/10",
+        "Answer 1: 8\nAnswer 2: 6\nRank of Answer 1: 1\nRank of Answer 2: 2",
+        '{"answer_1": {"score": 8}, "answer_2": {"score": 6}, "ranking": {"answer_1": 1, "answer_2": 2}}',
+        '{"ranking": [{"answer": "1", "score": 8}, {"answer": "2", "score": 6}]}',
+        '{"total_answer_1": 24, "total_answer_2": 18, "answer_1_score": 8, "answer_2_score": 6}',
+    ],
+)
+def test_who_speaks_of_ranks_or_totals_may_score_as_well(reply: str) -> None:
+    assert parse_scores(reply) == Scores(8, 6)
+
+
+@pytest.mark.parametrize("line", ["Final answer: 1 2", "Final answer: 3, 4"])
+def test_what_ends_a_task_is_no_score(line: str) -> None:
+    assert isinstance(parse_scores(f"Answer 1 is right, answer 2 is not.\n{line}"), Unscored)
 
 
 @pytest.mark.parametrize("reply", BESIDE_A_PAIR)
