@@ -102,6 +102,21 @@ def test_a_row_that_is_refused_in_every_form_fails_with_the_endpoints_words(tmp_
     assert len(app.state.asked) <= 9  # tried in all forms once, not for each row
 
 
+def test_a_terminal_that_cannot_take_a_line_costs_no_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model does not take is said while calls are in flight; a terminal may lack a sign, or be gone."""
+
+    def gone(*texts: str, **options: Any) -> None:
+        if "does not take" in texts[0]:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    app = picky({"temperature"}, "`temperature` is deprecated")
+    requests = [ChatRequest([{"role": "user", "content": str(n)}], None, 0.5, 9) for n in range(3)]
+    answers = client(app, tmp_path).map(requests, progress=False)
+    assert [answer.text for answer in answers] == ["A fig."] * 3
+    assert len(app.state.asked) == 4
+
+
 def test_a_system_message_goes_into_the_users(tmp_path: Path) -> None:
     app = picky({"system"}, "System role not supported")
     client(app, tmp_path).map([ASKED])
