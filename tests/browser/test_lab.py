@@ -126,6 +126,7 @@ def test_the_pool_is_browsed_by_keyboard(page: Any, tmp_path: Path) -> None:
     undecided = page.get_by_label("Show undecided")
     undecided.focus()
     page.keyboard.press("Space")
+    page.locator("select[size]").nth(2).wait_for()  # the kernel has answered, and takes the next change for one
     search.fill("")
     search.press("Enter")
     page.locator("select[size]").nth(2).select_option(index=0)
