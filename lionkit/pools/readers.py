@@ -102,7 +102,7 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
     if by["refused"]:
         raise ValueError(f"{by['refused'][0]} (keys: {listed(row)}): {by['refused'][1]}")
     [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
-    if by["dialogue"] != ["each"] and all(_texts(row[name]) for name in (key, *by["output"][:1])) and by["output"]:
+    if by["dialogue"] != ["each"] and all(_texts(row[name], 2) for name in (key, *by["output"][:1])) and by["output"]:
         raise ValueError(f"{key} and {by['output'][0]} are lists of texts: write a row for each text of {key}")
     question, system = "", _first(row, by["system"])
     history = [turn for name in by["history"] if row[name] for turn in turns(name, row[name])]
@@ -171,15 +171,16 @@ def _own(row: dict[str, Any]) -> Instruction:
     return Instruction(**texts, iteration=int(number))
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1 and all(isinstance(part, str) for part in value)
+def _texts(value: Any, least: int = 0) -> bool:
+    """Whether it is a list of at least so many texts."""
+    return isinstance(value, list) and len(value) >= least and all(isinstance(part, str) for part in value)
 
 
 def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
     """The text under the first of the keys that holds any; empty where there is none."""
     for key in keys:
         value = row[key]
-        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        if _texts(value):
             value = "\n".join(value)
         if value is not None and (text := _text(key, value)):
             return text

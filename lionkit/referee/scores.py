@@ -148,15 +148,16 @@ def _seat(mark: re.Match[str]) -> int:
 def _labelled(text: str) -> Iterator[_Found]:
     """Every score behind a label, good or bad, in order."""
     for mark in PATTERN.mark.finditer(text):
-        line = text[max(0, mark.start() - 40) : mark.start()].rpartition("\n")[2] + mark[0]
+        before = text[max(0, mark.start() - 40) : mark.start()].rpartition("\n")[2]
+        line = before + mark[0]
         explicit = not mark["bare"] and PATTERN.score.search(line) is not None
         if explicit or mark["bare"] or PATTERN.separates.search(mark["tail"]):
             alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
             leads = (len(line) - len(mark[0]) <= 30) * (1 if mark["bare"] else 2)
-            if (value := _value(mark["value"], mark["tail"], explicit, alone)) is not None:
-                before = text[max(0, mark.start() - 40) : mark.start()]
-                if value not in (1.0, 2.0) or PATTERN.score.search(mark[0]) or not PATTERN.rank.search(before):
-                    yield _Found(mark.end(), _seat(mark), value, leads)
+            value = _value(mark["value"], mark["tail"], explicit, alone)
+            ranked = value in (1.0, 2.0) and PATTERN.rank.search(before) and not PATTERN.score.search(mark[0])
+            if value is not None and not ranked:
+                yield _Found(mark.end(), _seat(mark), value, leads)
 
 
 def _under_headings(text: str) -> Iterator[_Found]:

@@ -29,7 +29,7 @@ def change(run: Run, *, from_here: bool = False, **changes: Any) -> Run:
 
     `api` and `student` take dictionaries. What is given and equal to what there is changes nothing.
     """
-    flat = settings.flatten(settings.located(changes))
+    flat = settings.located(changes)
     if fixed := [name for name in flat if name in settings.FIXED and flat[name] != settings.value(run.config, name)]:
         raise ConfigError(f"{fixed[0]} is said when a run begins: give another run name")
     wanted = settings.apply(run.config, flat)
@@ -75,7 +75,7 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
     The two share no file that either would write to, so that each outlives the other. Raises ConfigError where the
     name is taken, StageMissing where that point was not reached.
     """
-    kept, path, flat = _until(run, after), run_path(name), settings.flatten(settings.located(changes))
+    kept, path, flat = _until(run, after), run_path(name), settings.located(changes)
     if path.exists():
         raise ConfigError(f"there is a run of the name {name} already: give the fork another name")
     wanted = settings.apply(run.config, flat)

@@ -132,14 +132,15 @@ PRESETS: dict[str, dict[str, Any]] = tomllib.loads((files(__package__) / "preset
 
 
 def located(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes, with the whole path of a seed file that is there, so that it is found from anywhere."""
+    """The changes as `flatten` has them, with the whole path of a seed file, so that it is found from anywhere.
+    ConfigError where there is no such file."""
     name = changes.get("seed_file")
     if not name or not isinstance(name, str | os.PathLike):  # anything else is refused when it is applied
-        return dict(changes)
+        return flatten(changes)
     path = Path(name := os.fspath(name)).expanduser()
     if not path.exists() and not is_hub_name(name):
         raise ConfigError(f"seed_file: there is no {path}: give a file, or a hub data set as owner/name")
-    return {**changes, "seed_file": str(path.resolve()) if path.exists() else name}
+    return flatten({**changes, "seed_file": str(path.resolve()) if path.exists() else name})
 
 
 def preset(name: str) -> Config:
