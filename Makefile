@@ -1,4 +1,5 @@
 # make run: install, then run the notebooks 00-08 offline.  make test: the test suite.  make lab: JupyterLab.
+# make page: the hard pool of a finished run as a page without code (THEME=dark for a dark one).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Jupyter wants it said aloud where everything runs as root, as in many containers.
 ROOT_OK := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: run test lab check notebooks figures clean
+.PHONY: run test lab page check notebooks figures clean
 
 run: $(STAMP)
 	@$(BIN)/python -m lionkit notebooks
@@ -20,15 +21,19 @@ lab: $(STAMP)
 	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --LabApp.news_url='' \
 		--LabApp.default_url=/lab/tree/00_start_here.ipynb $(ROOT_OK) notebooks
 
+page: $(STAMP)
+	@$(BIN)/python -m lionkit page $(if $(THEME),--theme=$(THEME))
+
 check: $(STAMP)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# Runs the notebooks offline and takes the outputs of that run into the repository.
+# Runs the notebooks offline, takes the outputs of that run into the repository, and pictures of the explorers on it.
 notebooks: $(STAMP)
 	@LIONKIT_MODE=offline LIONKIT_RUN=demo LIONKIT_RUNS=$(CURDIR)/runs $(BIN)/python -m lionkit notebooks
 	@cp runs/demo/notebooks/*.ipynb notebooks/
+	@$(BIN)/python docs/screenshots.py
 
-# Writes what notebooks/results/ holds into the README and docs/.
+# Writes what lionkit/arms.json holds into the README and docs/.
 figures: $(STAMP)
 	@$(BIN)/python docs/figures.py
 

@@ -1,4 +1,4 @@
-"""Writes what notebooks/results/arms.json holds into the README, and its figure into docs/: `make figures`."""
+"""Writes what lionkit/arms.json holds into the README, and its figure into docs/: `make figures`."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import matplotlib as mpl
 from lionkit import arms, plots
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "notebooks/results/arms.json"
+RESULT = arms.RECORDED
 BLOCK = re.compile(r"(<!-- arms -->\n).*?(<!-- /arms -->)", re.DOTALL)
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "lionkit"  # the same file every time
     figure = plots.arms(arms.table(arms.read(RESULT)), arms.RANDOM).figure
     figure.savefig(ROOT / "docs/arms.svg", metadata={"Date": None})
-    print("README.md and docs/arms.svg say what notebooks/results/arms.json holds.", file=sys.stderr)
+    print("README.md and docs/arms.svg say what lionkit/arms.json holds.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from lionkit import plan as planning
 from lionkit.client import Bill, ChatClient, total
 from lionkit.errors import ConfigError, LionkitError
 from lionkit.roles import OwnStudent
-from lionkit.run import branch, open_run, saved, shown
+from lionkit.run import branch, marks, open_run, saved, shown
 from lionkit.run.compare import compare as compare_runs
+from lionkit.run.remedies import begin_from
 from lionkit.run.settings import parse
 
 student = OwnStudent()
@@ -38,7 +39,7 @@ LastTrained = Annotated[int | None, typer.Option(min=1, help="default: the last 
 
 @contextmanager
 def _lead() -> Iterator[None]:
-    """Under `accelerate launch` the block is run by the first process alone; the others train along."""
+    """Under `accelerate launch` the block is run by the first process alone; the others work along."""
     try:
         with student.lead() if config.several_processes() else nullcontext():
             yield
@@ -124,8 +125,16 @@ def notebooks(name: Name = "") -> None:
         headless.execute(path, opened.path / "notebooks", title=f"notebook {number} of {len(paths)}: {path.stem}")
     summary = loop.write_summary(opened)
     print(f"\n{loop.as_text(loop.summarise(opened))}\n")
-    print(f"Results: {shown(summary)}. Open next: {shown(opened.path / 'notebooks' / (paths[0].stem + '.html'))},")
+    print(f"Results: {shown(summary)}. Open next: {shown(headless.write_index(opened.path / 'notebooks'))},")
     print("or start JupyterLab on the notebooks with `make lab`.")
+
+
+@app.command()
+def page(name: Name = "", theme: Annotated[str, typer.Option(help="light or dark")] = "light") -> None:
+    """Show a finished run's hard pool in a browser, without code, at an address with a token; until Ctrl-C."""
+    from lionkit import notebooks as headless
+
+    headless.serve(open_run(name, new=not name, keep=False), theme)
 
 
 @app.command()
@@ -171,14 +180,26 @@ def train(name: Name = "", iteration: LastTrained = None) -> None:
 
 
 @app.command()
-def export(target: Path, name: Name = "", iteration: Last = None) -> None:
-    """Write the hard, easy and undecided instructions of an iteration as Alpaca JSON files."""
+def export(
+    target: Path,
+    name: Name = "",
+    iteration: Last = None,
+    tag: Annotated[str, typer.Option(help="only what readers gave this tag, as TARGET/TAG.json")] = "",
+) -> None:
+    """Write the hard, easy and undecided instructions of an iteration, as readers marked them, as Alpaca JSON files."""
     opened = open_run(name, new=False)
     found = loop.read_discrimination(opened, _last(opened, "discrimination") if iteration is None else iteration)
     answers = {r.instruction_id: r.text for r in found.teacher if r.status == "ok"}
-    for side, items in pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau)._asdict().items():
+    marked = marks.read(opened)
+    split = marks.honoured(pools.split_by_gap(found.instructions, found.verdicts, opened.config.tau), marked)
+    if count := marks.labelled(found.instructions, marked):
+        dropped = len(found.instructions) - sum(map(len, split))
+        print(f"As readers marked them: {count} instructions, of which {dropped} are left out (drop).")
+    for side, items in (marks.tagged(split, marked, tag) if tag else split._asdict()).items():
         path = pools.export([replace(i, output=answers.get(i.id, "")) for i in items], target / f"{side}.json")
         print(f"{path}: {len(items)} instructions")
+        if tag and len(items) > 1:  # one to hold out, one to train on
+            print(f"To begin from these: {begin_from(opened.path, path, len(items), opened.config.heldout_size)}")
 
 
 @app.command()

@@ -23,6 +23,8 @@ from lionkit.run.provenance import surroundings
 from lionkit.run.reading import read_evaluation
 from lionkit.run.settings import value
 
+RECORDED = Path(__file__).with_name("arms.json")
+"""The result that notebook 08 and the README show."""
 PAPER, RANDOM, FRONTIER = "paper", "random", "frontier"
 PAIRED = ["student", "teacher", "student_base", "teacher_base"]
 SHOWN = ["preset", "train_size", "heldout_size", "hard_size", "easy_size", "tau"]

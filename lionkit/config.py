@@ -18,7 +18,6 @@ Mode = Literal["offline", "live", "replay"]
 SANDBOX_URL = "http://answer-key.invalid/v1"
 """The endpoint name that stands for the in-process answer-key teacher; `.invalid` never resolves (RFC 2606)."""
 OPENAI_URL = "https://api.openai.com/v1"
-
 Kind = TypeVar("Kind")
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -92,9 +91,8 @@ class ApiConfig:
     concurrency: Count = 16
     """Calls in flight at once."""
     requests_per_minute: Above0 | None = None
-    """Pace, in requests a minute; None follows what the endpoint's own headers say."""
     tokens_per_minute: Above0 | None = None
-    """Pace, in tokens a minute (prompt + reply); None likewise."""
+    """Pace, in requests and in tokens (prompt + reply) a minute; None follows what the endpoint's own headers say."""
     timeout: Above0 = 120.0
     """Seconds one attempt may take."""
     max_attempts: Count = 6
@@ -158,16 +156,17 @@ class StudentConfig:
     max_length: Annotated[int, Field(ge=16)] = 1024
     """Tokens of prompt and response together (section 4.2: 1024)."""
     gradient_checkpointing: bool = True
-    """Trade a third of the speed for most of the activation memory."""
+    shard: bool = False
+    pack: bool = False
+    """Layers computed again for their gradients, frozen weights shared by processes (less memory); rows unpadded."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the train pool that is not trained on but looked at after each epoch, whose best is kept; None: none."""
     patience: Count | None = None
     """Epochs without a lower validation loss that end the training; None trains them all."""
     max_new_tokens: Count = 512
     temperature: NotBelow0 = 0.0
-    """Longest response, in tokens, and sampling temperature; 0 is greedy."""
     response_batch: Count = 16
-    """Rows answered at once."""
+    """Longest response, in tokens, sampling temperature (0 is greedy), and rows answered at once."""
 
     def __post_init__(self) -> None:
         rule = "needs a validation_share, or is left out"
@@ -193,13 +192,14 @@ class Config:
     iterations: Count = 2
     """Adversarial iterations (section 4.2: 3)."""
     hard_size: NotNegative = 40
-    """New hard instructions an iteration (section 4.2: 3,000)."""
     easy_size: NotNegative = 40
-    """New easy instructions an iteration, 1:1 with the hard ones."""
+    """New hard and new easy instructions an iteration, 1:1 (section 4.2: 3,000 of each)."""
     seeds_by: Literal["gap", "random", "frontier", "none"] = "gap"
     """How the seeds of new ones are chosen: `gap` as in the paper, or a control of `generator.seeds`."""
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of old instructions in each later train pool, drawn from the cache pool (the paper: 0)."""
+    use_marks: bool = False
+    """Let readers' marks (`run.marks`) say what is hard, easy or left out when new instructions are made."""
     tau: Annotated[float, Field(ge=0, le=9)] = 1.0
     """Gap at which an instruction is hard (section 3.2)."""
     novelty: Share = 0.7

@@ -17,7 +17,7 @@ from lionkit.config import SANDBOX_URL
 from lionkit.errors import StageOpen, StageStopped
 from lionkit.records import Candidate, Instruction, Judged, Response
 from lionkit.roles import Roles, open_roles
-from lionkit.run import Run, Stage, digest, reading, shown
+from lionkit.run import Run, Stage, digest, marks, reading, shown
 from lionkit.run.compare import as_text, summarise, write_summary
 from lionkit.run.reading import Pools, adapter_after, held_out, pools_for, read_discrimination, sides
 from lionkit.run.remedies import completed
@@ -102,7 +102,7 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
 
     def make(stage: Stage) -> dict[str, Any]:
         found, settings = read_discrimination(run, iteration), stage.settings
-        split = pools.split_by_gap(found.instructions, found.verdicts, settings.tau)
+        split, honoured = _sides(run, stage, found)
         chosen = generator.seeds.choose(split, found.verdicts, settings.seeds_by, settings.seed)
         anew = settings.seeds_by != "none"
         how: dict[str, Any] = {name: getattr(settings, name) if anew else 0 for name in ("hard_size", "easy_size")}
@@ -117,15 +117,24 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
         cache = pools.grow(found.instructions, made.instructions)
         share = settings.replay_share / (1 - settings.replay_share)
         count = round(len(made.instructions) * share) if anew else settings.hard_size + settings.easy_size
-        old = generator.seeds.replayed(found.instructions, count, iteration, settings.seed)
+        old = generator.seeds.replayed([item for side in split for item in side], count, iteration, settings.seed)
         for name, items in (("candidates", made.candidates), ("train", [*made.instructions, *old]), ("cache", cache)):
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
         counts = {"candidates": len(made.candidates), "new_hard": 0, "new_easy": 0}
         counts |= Counter(f"new_{item.source}" for item in made.instructions)
-        return counts | ({"replayed": len(old)} if old else {})
+        return counts | honoured | ({"replayed": len(old)} if old else {})
 
     run.make(iteration, "generation", make)
     return pools_for(run, iteration + 1), reading.read_candidates(run, iteration)
+
+
+def _sides(run: Run, stage: Stage, found: Judged) -> tuple[pools.Split, dict[str, int]]:
+    """The cache pool parted at τ; with `use_marks` as the marks say, and how many of them said something."""
+    split = pools.split_by_gap(found.instructions, found.verdicts, stage.settings.tau)
+    if not stage.settings.use_marks:
+        return split, {}
+    kept = marks.snapshot(run, stage.folder)
+    return marks.honoured(split, kept), {"marked": marks.labelled(found.instructions, kept)}
 
 
 def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:

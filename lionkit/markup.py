@@ -1,6 +1,6 @@
-"""What models leave around their answers: thoughts, and the control tokens of chat templates.
+"""What models leave around their answers: thoughts, the control tokens of chat templates, characters nobody sees.
 
-The one list of them is `markup.toml`. Endpoints without a parser for a model's thoughts leave them in the reply; a
+The one list of marks is `markup.toml`. Endpoints without a parser for a model's thoughts leave them in the reply; a
 server with the wrong end-of-turn token leaves that. Thoughts of other shapes, plain prose for one, are not covered.
 """
 
@@ -19,6 +19,12 @@ _BEFORE, _NEXT, _AFTER, _WHOLE = (
 _PAUSE = re.compile(r"(?:\A|\n|[.!?…。！？)])[^\S\n]*\Z")  # a line's or a sentence's end
 TOKEN = re.compile(_ANY["token"], re.IGNORECASE)
 """One control token, as a chat template writes it."""
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+    "|(?<![\u0300-\u1fff\u2070-\U0010ffff])[\u200c\u200d]|[\u200c\u200d](?![\u0300-\u1fff\u2070-\U0010ffff])"
+)
+"""Control characters (tab and newline excepted), zero-width and direction marks, lone surrogates. Joiners count where
+one neighbour is Latin or missing: between letters of other scripts and emoji they have work to do."""
 
 
 def without_thoughts(text: str, *, anywhere: bool = False) -> str | None:
@@ -72,3 +78,8 @@ def _ended(text: str) -> str:
     while (last := _AFTER.search(bare, max(len(bare) - 99, 0))) and not (last[0] == "</s>" and "<s>" in bare):
         text = bare = bare[: last.start()].rstrip()
     return text
+
+
+def visible(text: str) -> str:
+    """Every character of UNSEEN as a visible code point, so that none of them acts."""
+    return UNSEEN.sub(lambda m: f"⟨U+{ord(m[0]):04X}⟩", text.replace("\r\n", "\n"))

@@ -2,7 +2,8 @@
 
 Each notebook runs in its own kernel, in order, on the run that the environment names; the executed copy and its
 HTML page go to `<run>/notebooks/`. Progress lines and printed text of the running cell are shown as they
-come. `clean` makes a copy fit to be committed: no timings, no warnings, no ids of this run.
+come. `clean` makes a copy fit to be committed: no timings, no warnings, no ids of this run. `serve` shows the hard
+pool of a finished run to readers without code.
 """
 
 import os
@@ -10,7 +11,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 from nbclient import NotebookClient
@@ -19,10 +20,15 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from lionkit.errors import LionkitError
 from lionkit.files import write_text
 from lionkit.progress import LOG_SECONDS
-from lionkit.run import PROJECT, shown
+from lionkit.run import PROJECT, Run, shown
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+TEMPLATES = Path(__file__).parent / "templates"
+ONLY_HERE = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+"""What the page may load: nothing from another machine."""
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+OF_THIS_RUN = re.compile(r" at 0x[0-9a-f]+|(?<= data-lk=')\w+")
+"""Addresses in memory, and explorers' keys."""
 
 
 def find() -> list[Path]:
@@ -42,9 +48,7 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
     print(f"── {title or path.stem}", flush=True)
-    # The kernel is this interpreter's own, whatever kernels the user has installed elsewhere.
-    own = str(Path(sys.prefix, "share", "jupyter"))
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([own, os.environ.get("JUPYTER_PATH", "")])
+    _prefer(Path(sys.prefix, "share", "jupyter"))
     place = {"metadata": {"path": str(path.parent)}}
     client = _Relay(notebook, timeout=None, kernel_name="python3", store_widget_state=False, resources=place)
     client.extra_arguments = ["--log-level=ERROR"]  # otherwise each kernel warns that its loopback is not encrypted
@@ -68,14 +72,95 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     return out / path.name
 
 
-def to_html(notebook: Any, title: str) -> str:
-    """The notebook as one page that needs no network and no other file than the other pages: plots are inside it,
-    widgets are replaced by their text, links to code by its name."""
-    from nbconvert import HTMLExporter
+def _prefer(*folders: Path) -> None:
+    """Jupyter looks here first: the kernel is this interpreter's own, whatever kernels the user has elsewhere."""
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([*map(str, folders), os.environ.get("JUPYTER_PATH", "")])
 
-    exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.mathjax_url = exporter.require_js_url = exporter.jquery_url = ""
-    page = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+
+def serve(run: Run, theme: str = "light") -> None:
+    """Show notebook 07 of a finished run to browsers of this machine until Ctrl-C: no code, no exercises.
+
+    The address that is printed holds a token; without it nothing is shown. The page may fetch nothing from elsewhere,
+    whatever a model's words ask for. A cell that fails is one line there, and its reason stands in the terminal.
+    """
+    from traitlets.config import Config
+    from voila.app import Voila
+
+    if not run.done(run.config.iterations, "discrimination"):
+        raise LionkitError(f"{shown(run.path)} is not finished, and the page shows a finished run: `make run` first")
+    os.environ["LIONKIT_RUN"] = run.name
+    _prefer(Path(sys.prefix, "share", "jupyter"), TEMPLATES)
+    config = Config()
+    config.Voila.tornado_settings = {"headers": {"Content-Security-Policy": ONLY_HERE}}
+    config.VoilaConfiguration.prelaunch_hook = _without_exercises
+    config.VoilaConfiguration.page_config_hook = _without_mathjax
+    options = {
+        "Voila.ip": "127.0.0.1",
+        "VoilaConfiguration.template": "page",
+        "VoilaConfiguration.theme": theme,
+        "VoilaExecutor.cell_error_instruction": "Why is said in the terminal where `make page` runs.",
+    }
+    [path] = [path for path in find() if path.stem.startswith("07_")]
+    given = [f"--{name}={value}" for name, value in options.items()]
+    Voila.launch_instance([str(path), "--no-browser", "--token", *given], config=config)
+
+
+def _without_exercises(handler: Any, notebook: Any, cwd: str) -> None:
+    last = next(number for number, cell in enumerate(notebook.cells) if "## Exercises" in cell.source)
+    del notebook.cells[last:]
+
+
+def _without_mathjax(page: dict[str, Any], **others: Any) -> dict[str, Any]:
+    """An empty address in place of none: voila then sets no formulas, and dollars in other people's text stay."""
+    return page | {"fullMathjaxUrl": ""}
+
+
+class Page(NamedTuple):
+    """A notebook as the contents name it; what its first cell does not say is empty."""
+
+    name: str
+    title: str
+    question: str = ""
+    time: str = ""
+
+
+def pages() -> list[Page]:
+    """The index, then every notebook in order, as its first cell has it."""
+    listed = [Page("index", "All notebooks")]
+    for path in find():
+        first = nbformat.read(path, as_version=4).cells[0].source
+        title = first.partition("\n")[0].strip("# ").partition(":")[0]
+        question = re.search(r"^\*\*The question\.\*\*(.*?)(?:\n\n|\Z)", first, re.S | re.M)
+        minutes = re.search(r"^\*(About [^·*]*)", first, re.M)
+        said = (" ".join(found[1].split()) if found else "" for found in (question, minutes))
+        listed.append(Page(path.stem, title, *said))
+    return listed
+
+
+def write_index(out: Path) -> Path:
+    """The first page of the site that the notebooks' pages make: each with its question and its minutes."""
+    rows = [f"- [{page.title}]({page.name}.html) · {page.time}\n\n  {page.question}" for page in pages()[1:]]
+    cell = nbformat.v4.new_markdown_cell("# The notebooks, executed\n\n" + "\n".join(rows))
+    write_text(out / "index.html", to_html(nbformat.v4.new_notebook(cells=[cell]), "index"))
+    return out / "index.html"
+
+
+def to_html(notebook: Any, name: str) -> str:
+    """The notebook as one page of the site, by `templates/site`: contents beside it, the pages before and after below.
+
+    It needs no network and no script: plots are inside it, widgets replaced by their text, links to code by its name.
+    """
+    from nbconvert import HTMLExporter
+    from nbconvert.filters import markdown2html
+
+    words = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = re.findall(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', markdown2html(words))
+    listed = pages()
+    title = {page.name: page.title for page in listed}.get(name, name)
+    look = {"embed_images": True, "exclude_input_prompt": True, "exclude_output_prompt": True}
+    exporter = HTMLExporter(template_name="site", extra_template_basedirs=[str(TEMPLATES)], **look)
+    told = {"metadata": {"name": title}, "name": name, "pages": listed, "headings": headings}
+    page = exporter.from_notebook_node(notebook, resources=told)[0]
     page = re.sub(r'<a href="[\w/]+\.py">(.*?)</a>', r"\1", page)
     return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', page)  # from page to page
 
@@ -90,9 +175,12 @@ def clean(notebook: Any) -> None:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
             for number, output in enumerate(cell.outputs):
-                for kind in output.get("data", {}).keys() & {"text/plain", "text/html"}:
-                    text = re.sub(r" at 0x[0-9a-f]+", "", output["data"][kind])
-                    output["data"][kind] = re.sub(r"\bT_[0-9a-f]{5}", f"T_{index:02d}{number}", text)  # pandas' ids
+                data = output.get("data", {})
+                if "image/png" in data:  # the page has it with an alt text; here once is enough
+                    data.pop("text/html", None)
+                for kind in data.keys() & {"text/plain", "text/html"}:
+                    text = OF_THIS_RUN.sub("", data[kind])
+                    data[kind] = re.sub(r"\bT_[0-9a-f]{5}", f"T_{index:02d}{number}", text)  # pandas' ids
 
 
 class _Relay(NotebookClient):

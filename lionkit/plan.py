@@ -1,18 +1,13 @@
 """What a run will take, before anything is loaded or paid: calls and tokens by role, memory of the student.
 
-Memory is arithmetic (QLoRA, arXiv 2305.14314) on a model built without storage on PyTorch's meta device, so the
-weights are exact for every architecture. Activations are those of a Llama-like decoder block with gated MLP;
-mixtures of experts and state-space models keep others, which are not covered, nor are several cards, nor what
-loading needs (less than training, but for the file's pages, which give way). `tests/bench/student.py memory` holds
-it against measurements.
-Calls are counted from the settings; tokens assume replies at `REPLY` tokens, so a pilot of a few calls is better.
+Calls are counted from the settings; tokens assume replies at `REPLY` tokens, so a pilot of a few calls is better. The
+arithmetic of memory is in `student.memory`.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,24 +16,12 @@ import psutil
 
 from lionkit import pools
 from lionkit.config import Config
-from lionkit.errors import StudentError, first_line
 from lionkit.pools.rows import is_hub_name
 
 REPLY = {"teacher": 200, "referee": 150, "generator": 80}
 """Tokens of a typical reply."""
 PROMPT = {"teacher": 40, "referee": 700, "generator": 180}
 """Tokens of a typical prompt, answers included."""
-NF4_BYTES = 0.5 + 0.127 / 8
-"""Bytes a weight in NF4 with double quantisation (QLoRA paper, section 3)."""
-LABELLED = 0.6
-"""Share of a full batch's tokens that have labels."""
-PROCESS_BYTES = 556 * 2**20
-"""What is there before a weight is: Python with torch, transformers, peft
-(480 MiB after import, the rest loads later), or a CUDA context (typical, not measured)."""
-SLACK = (0.2, 3, 1.5)
-"""Freed blocks that glibc keeps while a CPU trains: a share of the activations, times one layer's, and times what
-belongs to the adapters. Chosen by hand on five measured peaks, two of SmolLM2, two of a Llama of 305M weights and one
-of 76M."""
 
 
 def calls(config: Config, done: Callable[[int, str], bool] = lambda iteration, stage: False) -> pd.DataFrame:
@@ -104,65 +87,30 @@ def _sized(run: Any) -> Any:
     return replace(config, train_size=min(config.train_size, left))
 
 
-def memory(model: Any, config: Any, *, device: str | None = None) -> pd.DataFrame:
-    """Bytes to train a student at its longest rows, one row a part and their total.
+def memory(
+    model: Any, config: Any, *, device: str | None = None, pairs: Sequence[tuple[str, str]] = (), held: int = 0
+) -> pd.DataFrame:
+    """Bytes to train a student on these (instruction, response) pairs, or else on rows of `max_length`: one row a part
+    and their total.
 
-    `model`: name, hub id, folder, or a transformers configuration; `device`: `cpu` (the process), `cuda` (the card) or
-    `mps` (the process and its share of the same memory; never measured), None is what is there. Raises StudentError
-    where the configuration cannot be had or is no causal language model's.
+    `model`: name, hub id, folder, or (without pairs) a transformers configuration; `device`: `cpu` (the process),
+    `cuda` (the card) or `mps` (the process and its share of the same memory; never measured), None is what is there;
+    `held`: bytes that this process has already. Raises StudentError where the configuration cannot be had or is no
+    causal language model's.
     """
-    parts = _parts(_shape(model), config.student, device or here(), config.student.device_rows)
-    table = pd.DataFrame({"part": list(parts), "bytes": list(parts.values())})
-    table.loc[len(table)] = ["total", sum(parts.values())]
+    from lionkit.student.memory import parts
+
+    found = parts(model, config, device or here(), pairs, held)
+    table = pd.DataFrame({"part": list(found), "bytes": list(found.values())})
+    table.loc[len(table)] = ["total", sum(found.values())]
     return table.assign(GiB=(table["bytes"] / 2**30).round(2))
 
 
 def largest_batch(model: Any, config: Any, memory_bytes: int, *, device: str | None = None) -> int:
     """The most rows of `max_length` a device step can have within `memory_bytes` (no more than 4096); 0: none."""
-    shape, place = _shape(model), device or here()
-    return bisect_right(
-        range(1, 4097), memory_bytes, key=lambda batch: sum(_parts(shape, config.student, place, batch).values())
-    )
+    from lionkit.student.memory import largest_batch as largest
 
-
-def _parts(shape: SimpleNamespace, student: Any, device: str, batch: int) -> dict[str, int]:
-    import torch
-
-    from lionkit.student.dense import LIMIT
-    from lionkit.student.model import choose_dtype
-    from lionkit.student.train import AT_ONCE, EAGER_LENGTH
-
-    size = choose_dtype(torch.device(device)).itemsize if device == "cpu" else 2
-    tokens, adapters = batch * student.max_length, student.rank * shape.adapter
-    if device == "cpu":  # a batch goes through the model in pieces
-        tokens = min(tokens, max(AT_ONCE, student.max_length))
-    nf4 = student.quantize == "nf4"
-    dense = nf4 and device == "cpu" and shape.linear <= LIMIT
-    # Saved for backward by one layer, a token: both norms' float32 inputs; their outputs, q, k, v and the attention's
-    # output; gate, its activation, up and their product. Plain attention adds its weights, in 32 bits and rounded.
-    layer = 8 * shape.hidden + size * (6 * shape.hidden + 4 * shape.inner)
-    if device == "cpu" and student.max_length <= EAGER_LENGTH:
-        layer += shape.heads * student.max_length * (4 if size == 4 else 4 + size)
-    else:
-        layer += size * shape.hidden
-    logits = int(tokens * LABELLED) * shape.vocab * 12  # log-probabilities, their gradient and the logits', in 32 bits
-    if student.gradient_checkpointing:  # a layer is computed again only after the logits are gone
-        kept, at_work = shape.layers * size * shape.hidden * tokens, max(logits, layer * tokens)
-    else:
-        kept, at_work = shape.layers * layer * tokens, logits
-    trained = adapters * (8 + (size if size < 4 else 0))  # 32 bits, and a copy to multiply by
-    optimizer = adapters * (2 if device == "cuda" else 8)  # paged 8-bit AdamW, or AdamW
-    freed = SLACK[0] * kept + SLACK[1] * layer * tokens + SLACK[2] * (trained + optimizer)
-    return {
-        "CUDA context" if device == "cuda" else "Python and libraries": PROCESS_BYTES,
-        "weights": int(shape.linear * (NF4_BYTES if nf4 else size)) + shape.other * size,
-        "decoded weights": (shape.linear if dense else 2 * shape.largest if nf4 else 0) * size,
-        "adapters and gradients": trained,
-        "optimizer": optimizer,
-        "activations": kept,
-        "logits, or a layer again": at_work,
-        "allocator": int(freed) if device == "cpu" else 0,
-    }
+    return largest(model, config, memory_bytes, device or here())
 
 
 def here() -> str:
@@ -173,44 +121,25 @@ def here() -> str:
 
 
 def room(device: str) -> int:
-    """Bytes of memory in all: the card's, else the machine's."""
+    """Bytes of memory in all: the card's, else the machine's, or what a container may have of them."""
     import torch
 
     if device == "cuda" and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
-    return psutil.virtual_memory().total
+    return min([psutil.virtual_memory().total, *_limits(Path("/"))])
 
 
-def _shape(model: Any) -> SimpleNamespace:
-    """What the memory of a model depends on."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.pytorch_utils import Conv1D
-
-    from lionkit.student.named import resolve
-
-    try:
-        if isinstance(model, (str, Path)):
-            model = AutoConfig.from_pretrained(resolve(model)[1], trust_remote_code=False)
-        with torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(model, trust_remote_code=False)
-        text, head = model.get_text_config(), network.get_output_embeddings()
-        linears = [m.weight for m in network.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
-        linear = sum(weight.numel() for weight in linears)
-        return SimpleNamespace(
-            linear=linear,  # weights of all linear layers but the output head: quantised, and adapted
-            other=sum(p.numel() for p in network.parameters()) - linear,  # embeddings, head, norms
-            adapter=sum(sum(weight.shape) for weight in linears),  # LoRA weights per unit of rank
-            largest=max(weight.numel() for weight in linears),  # of one linear layer
-            hidden=text.hidden_size,
-            inner=max(max(weight.shape) for weight in linears),  # width of the MLP
-            layers=text.num_hidden_layers,
-            heads=text.num_attention_heads or 0,
-            vocab=text.vocab_size,
-        )
-    except StudentError:
-        raise
-    except Exception as error:  # the code of any of transformers' models, on settings from anywhere
-        name = model if isinstance(model, (str, Path)) else type(model).__name__
-        remedy = "give a causal language model's folder, or its hub id and a network"
-        raise StudentError(f"no plan for {name} ({first_line(error)}): {remedy}") from None
+def _limits(root: Path) -> list[int]:
+    """What the control groups of this process (version 1 or 2) and those above them allow it, in bytes."""
+    found = []
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kind, path = line.split(":", 2)
+            if kind in ("", "memory"):
+                top = root / "sys/fs/cgroup" / kind
+                own = top / path.lstrip("/")
+                for folder in (own, *(above for above in own.parents if above.is_relative_to(top))):
+                    with suppress(OSError, ValueError):  # "max" is no limit
+                        name = "memory.limit_in_bytes" if kind else "memory.max"
+                        found.append(int((folder / name).read_text()))
+    return found

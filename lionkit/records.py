@@ -11,6 +11,7 @@ import gc
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -193,7 +194,7 @@ class Judged(NamedTuple):
     verdicts: list[Verdict]
 
 
-Record = TypeVar("Record", Instruction, Response, Verdict, Candidate)
+Record = TypeVar("Record")
 
 
 def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
@@ -201,12 +202,12 @@ def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     files.write_text(path, "".join(json.dumps(dataclasses.asdict(r), ensure_ascii=False) + "\n" for r in records))
 
 
-_READERS: dict[type, TypeAdapter[Any]] = {k: TypeAdapter(k) for k in (Instruction, Response, Verdict, Candidate)}
+_reader = cache(TypeAdapter)
 
 
 def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
     """Read what `write_jsonl` wrote. Raises DataError with file and line for anything else."""
-    lines, read = files.read_bytes(path).split(b"\n"), _READERS[kind].validate_json
+    lines, read = files.read_bytes(path).split(b"\n"), _reader(kind).validate_json  # type: ignore[arg-type]
     collecting = gc.isenabled()
     gc.disable()  # records by the hundred thousand hold no circles, and looking for some takes a third of the time
     try:
@@ -221,7 +222,7 @@ def read_jsonl(path: str | Path, kind: type[Record]) -> list[Record]:
 def _read_line(path: str | Path, number: int, line: bytes, kind: type[Record]) -> Record:
     """One record, which may hold half a surrogate pair; DataError says what is wrong with another line."""
     try:
-        reader, text = _READERS[kind], line.decode("utf-8", "surrogatepass")
+        reader, text = _reader(kind), line.decode("utf-8", "surrogatepass")  # type: ignore[arg-type]
         if text.encode("utf-8", "replace") != line:  # half a surrogate pair, which pydantic's own parser refuses
             return reader.validate_python(json.loads(text), strict=False)
         return reader.validate_json(text)

@@ -1,12 +1,16 @@
 """Who plays: the endpoint in its three roles, and the student, in this process or behind an address of its own."""
 
+import gc
 import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import psutil
 
 from lionkit import plan
 from lionkit.client import ChatClient
@@ -16,7 +20,9 @@ from lionkit.records import Instruction, Response
 from lionkit.run import Run, Stage, digest
 from lionkit.run.stages import ADAPTER, Place
 
-TRAINING = "rank alpha dropout learning_rate epochs max_length patience device_rows gradient_checkpointing".split()
+TRAINING = (
+    "rank alpha dropout learning_rate epochs max_length patience device_rows gradient_checkpointing shard pack".split()
+)
 
 
 @dataclass
@@ -53,10 +59,12 @@ class Roles:
     def train(self, stage: Stage, before: Path | None, pairs: Any, validation: Any, watch: Any) -> tuple[Any, Any]:
         """Train the student that has the adapter `before`; its report, and the bytes that were planned for it."""
         settings, out = stage.settings, stage.folder / "adapter"
-        planned = _announce(settings) if isinstance(self.student, OwnStudent) else None
+        self._loaded = None  # before memory is planned
+        seed = settings.seed + stage.place.iteration
+        planned = _announce(settings.student, seed, pairs) if isinstance(self.student, OwnStudent) else None
         student = self.load(settings, before, fresh=True)
         options = {name: getattr(settings.student, name) for name in TRAINING}
-        options |= {"batch_size": settings.student.step_rows, "seed": settings.seed + stage.place.iteration}
+        options |= {"batch_size": settings.student.step_rows, "seed": seed}
         if stage.place.iteration > 1 and settings.student.later_rate:
             options["learning_rate"] = settings.student.later_rate
         report = self.student.train(student, pairs, out=out, validation=validation, watch=watch, **options)
@@ -128,12 +136,18 @@ def open_roles(run: Run) -> Roles:
     return Roles(client, OwnStudent(), served.connect(config, run.path / "student.sqlite", replay=replay))
 
 
-def _announce(settings: Any) -> int | None:
-    """Print what memory the training will take, before a weight is loaded; returns it as a report's peak counts it."""
-    place, own = plan.here(), settings.student
+def _announce(own: Any, seed: int, pairs: Any) -> int | None:
+    """Print what memory training on pairs will take, before a weight is loaded; returns it as a report's peak counts
+    it."""
+    place, settings = plan.here(), SimpleNamespace(student=own, seed=seed)
     room = plan.room(place)
+    gc.collect()
+    with suppress(AttributeError):
+        psutil.heap_trim()
+    held = psutil.Process().memory_info().rss
     try:
-        parts = plan.memory(own.model, settings, device=place).set_index("part")["bytes"]
+        table = plan.memory(own.model, settings, device=place, pairs=pairs, held=held)
+        parts = table.set_index("part")["bytes"]
     except StudentError as error:  # what cannot be planned may train all the same
         print(error)
         return None

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONGEST = ("test_notebooks.py", "test_ranks.py", "test_live.py", "test_model.py", "test_train.py", "test_lab.py")
+LONGEST = (
+    "test_notebooks.py",
+    "test_ranks.py",
+    "test_live.py",
+    "test_model.py",
+    "test_train.py",
+    "test_lab.py",
+    "test_page.py",
+)
+
+SIZES = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, "eos_token_id": 2}
+HEADS = {"num_attention_heads": 4, "intermediate_size": 64}
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": SIZES | HEADS | {"num_key_value_heads": 2},
+    "mistral": SIZES | HEADS | {"num_key_value_heads": 2, "sliding_window": 24},
+    "gemma2": SIZES | HEADS | {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 24},
+    "gpt2": SIZES | {"n_embd": 32, "n_layer": 2, "n_head": 4},
+    "bloom": SIZES | {"n_layer": 2, "n_head": 4, "tie_word_embeddings": False},
+    "mamba": SIZES | {"state_size": 8},
+}
+"""Small models of several architectures, as transformers' configurations name their sizes."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,9 +48,10 @@ def _clean_environment() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _own_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The runs of each test go to its own folder."""
-    monkeypatch.setenv("LIONKIT_RUNS", str(tmp_path / "runs"))
+def _own_runs(tmp_path: Path) -> Iterator[None]:
+    """The runs of each test go to its own folder, and what a command sets for its kernels ends with the test."""
+    with mock.patch.dict(os.environ, LIONKIT_RUNS=str(tmp_path / "runs")):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +77,32 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if item.get_closest_marker("gpu") is None and "shared records" not in reason:
             report.outcome, report.longrepr = "failed", f"skipped where skips are forbidden: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the rote student, made once; every test gets a copy of its own."""
+    import rote
+    from lionkit import loop
+    from lionkit.run import open_run
+
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIONKIT_RUNS", str(root))
+        run = open_run("r", preset="smoke")
+        loop.run_all(run, rote.roles(run))
+    return root / "r"
+
+
+@pytest.fixture
+def finished(_finished: Path) -> Any:
+    """The Run `r`: two iterations of the preset `smoke`, whole."""
+    from lionkit.run import saved
+
+    root = Path(os.environ["LIONKIT_RUNS"])
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(_finished, root / "r")
+    return saved("r")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes
+from inspect import signature
 from typing import Any
 
 import uvicorn
@@ -149,7 +150,8 @@ def _complete(state: Any, asked: dict[str, Any], slot: str, fault: str) -> tuple
             return 400, _fail(f"{name!r} is not supported with this model", "unsupported_parameter", name)
     if state.quota is not None and accounts.answered >= state.quota:
         return 429, _fail("You exceeded your current quota", "insufficient_quota")
-    text = state.answer(asked["messages"], temperature=asked.get("temperature", 1.0), slot=slot)
+    told = {name: asked.get(name) for name in ("repeat_penalty",) if name in signature(state.answer).parameters}
+    text = state.answer(asked["messages"], temperature=asked.get("temperature", 1.0), slot=slot, **told)
     if not isinstance(text, str):
         return text
     body = sandbox.completion(asked, text, fault)

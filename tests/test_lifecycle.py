@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import rote
 import server
+from conftest import KINDS
 from lionkit import loop
 from lionkit.__main__ import app as command_line
 from lionkit.client import ChatClient
@@ -479,14 +480,14 @@ def test_out_of_memory_in_training_is_met_by_fewer_rows_at_once(tiny: Played, mo
 def test_out_of_memory_in_answering_is_met_by_a_smaller_batch(tiny: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import GenerationMixin
 
-    generate = GenerationMixin.generate
+    prepare = GenerationMixin.prepare_inputs_for_generation
 
-    def full(self: Any, *args: Any, **options: Any) -> Any:
-        if len(options["input_ids"]) > 1:
+    def full(self: Any, input_ids: Any, **options: Any) -> Any:
+        if len(input_ids) > 1:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return generate(self, *args, **options)
+        return prepare(self, input_ids, **options)
 
-    monkeypatch.setattr(GenerationMixin, "generate", full)
+    monkeypatch.setattr(GenerationMixin, "prepare_inputs_for_generation", full)
     told = tiny.stopped("out of memory while answering: lower student.response_batch")
     obey(command(told, "set", 1))
     tiny.finish()
@@ -532,6 +533,18 @@ def test_a_template_that_is_not_there_is_met_by_the_plain_one(tiny: Played) -> N
     obey(["set", "--run", "r", "student.template=chat"])
     told = tiny.stopped("has no chat template.*student.template=")
     obey(command(told, "set", "plain"))
+    tiny.finish()
+
+
+def test_rows_that_cannot_be_packed_are_padded(tiny: Played, byte_tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model("bloom", **KINDS["bloom"]))
+    network.save_pretrained(tmp_path / "bloom")
+    byte_tokenizer.save_pretrained(tmp_path / "bloom")
+    obey(["set", "--run", "r", f"student.model={tmp_path / 'bloom'}", "student.pack=true"])
+    told = tiny.stopped("cannot be packed.*student.pack=")
+    obey(command(told, "set", "false"))
     tiny.finish()
 
 
@@ -598,6 +611,7 @@ MET: dict[str, Callable[..., None] | str] = {
     "student.learning_rate": test_a_loss_that_is_not_finite_is_met_by_a_lower_rate,
     "student.max_length": test_rows_that_do_not_fit_are_met_by_a_greater_length,
     "student.template": test_a_template_that_is_not_there_is_met_by_the_plain_one,
+    "student.pack": test_rows_that_cannot_be_packed_are_padded,
     "student.model": test_a_student_that_is_not_there_is_met_by_another,
 }
 

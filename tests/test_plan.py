@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from lionkit import plan
 from lionkit.config import ApiConfig, Config, StudentConfig
 from lionkit.errors import StudentError
 from lionkit.run import settings
+from lionkit.student import memory as arithmetic
 from lionkit.student import model as student_model
 
 LLAMA_7B = LlamaConfig()  # its defaults
@@ -168,3 +170,54 @@ def test_the_plan_holds_in_a_real_training(tmp_path: Path, byte_tokenizer: Any) 
     measured = int(done.stdout.splitlines()[-1])
     parts = memory(str(tmp_path), "cpu", **sizes)
     assert parts["total"] == pytest.approx(measured, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "found"),
+    [
+        ("0::/user/me", {"memory.max": "max", "user/memory.max": "4096", "user/me/memory.max": "8192"}, [8192, 4096]),
+        ("0::/", {"memory.max": "2048"}, [2048]),
+        ("5:pids:/x\n4:memory:/x\n0::/", {"memory/x/memory.limit_in_bytes": "1024", "pids/x/memory.max": "1"}, [1024]),
+        ("0::/gone", {}, []),
+    ],
+)
+def test_what_a_container_may_have_is_the_room_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: dict[str, str], found: list[int]
+) -> None:
+    for name, text in {"proc/self/cgroup": groups, **{f"sys/fs/cgroup/{k}": v for k, v in files.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert plan._limits(tmp_path) == found
+    monkeypatch.setattr(plan, "_limits", lambda root: found)
+    assert plan.room("cpu") == min([plan.psutil.virtual_memory().total, *found])
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
+    assert plan._limits(tmp_path) == []
+
+
+@pytest.mark.parametrize("own", [{}, {"GOMP_SPINCOUNT": "7", "LRU_CACHE_CAPACITY": "9"}])
+def test_threads_wait_shortly_and_products_are_not_kept_for_ever(own: dict[str, str]) -> None:
+    """Before torch is loaded, and in whatever is started from here; what the user set stays."""
+    names = ("GOMP_SPINCOUNT", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+    told = f"import lionkit, os; print(*(os.environ[n] for n in {names}))"
+    bare = {name: value for name, value in os.environ.items() if name not in names}
+    run = subprocess.run([sys.executable, "-c", told], env=bare | own, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [own.get(name, usual) for name, usual in zip(names, ("1000", "64", "64"))]
+
+
+def test_rows_that_are_known_are_planned_as_they_are(tiny_model: Path) -> None:
+    """A plan on rows of one length was 28 % off on real ones: these hold two long rows among many short ones."""
+    own = StudentConfig(
+        model=str(tiny_model), max_length=512, device_rows=4, step_rows=4, gradient_checkpointing=False, epochs=2
+    )
+    config = Config(student=own)
+    short, long = ("Say it.", "a" * 40), ("Say it at length.", "b" * 280)
+    few, some, full = (
+        int(plan.memory(str(tiny_model), config, device="cuda", pairs=pairs)["bytes"].iloc[-1])
+        for pairs in ([short] * 20, [short] * 20 + [long] * 2, [])
+    )
+    assert few < some < full
+    before = plan.memory(str(tiny_model), config, device="cpu")["bytes"].iloc[0]
+    held = plan.memory(str(tiny_model), config, device="cpu", held=3 * 2**30)["bytes"].iloc[0]
+    assert before == arithmetic.PROCESS_BYTES < held == 3 * 2**30

@@ -10,7 +10,7 @@ import pytest
 from lionkit import arms
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "notebooks/results/arms.json"
+RESULT = arms.RECORDED
 
 
 def test_the_readme_says_what_was_recorded() -> None:

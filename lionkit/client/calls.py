@@ -40,6 +40,9 @@ class ChatRequest:
     """Distinguishes calls that are otherwise equal, where several samples are wanted."""
     response_format: dict[str, Any] | None = None
     """Structured output (`json_schema`); left out if the endpoint refuses it."""
+    repeat_penalty: float | None = None
+    """1.0: none, where a server of llama.cpp's kind has one of its own (no word of OpenAI's; left out if refused). No
+    part of the key: older replies are without it."""
 
     def __post_init__(self) -> None:
         texts = [m.get("content") if isinstance(m, dict) else None for m in self.messages]

@@ -10,6 +10,7 @@ from lionkit.client.calls import ChatRequest
 
 PARTS = {
     "response_format": "a schema for its replies",
+    "repeat_penalty": "to be told that repeating is no fault",
     "temperature": "a temperature",
     "temperature 0": "a temperature of 0",
     "max_tokens": "max_tokens (but perhaps max_completion_tokens)",
@@ -24,8 +25,8 @@ PARTS = {
 def body_of(request: ChatRequest, model: str, without: Collection[str]) -> dict[str, Any]:
     """The request's JSON, without the parts (`PARTS`) that the model refuses; `max_tokens` then goes by its newer name,
     and a system message at the head of the user's."""
-    settings: dict[str, Any] = {name: getattr(request, name) for name in ("temperature", "max_tokens")}
-    settings["response_format"], messages = request.response_format, request.messages
+    named = ("temperature", "max_tokens", "response_format", "repeat_penalty")
+    settings, messages = {name: getattr(request, name) for name in named}, request.messages
     if "max_tokens" in without:
         settings["max_completion_tokens"] = request.max_tokens
     if "temperature 0" in without and request.temperature == 0:

@@ -4,5 +4,5 @@ names what is wrong with a text, `lineage` shows what was proposed and which ins
 
 from lionkit.generator import seeds
 from lionkit.generator.filters import RULES, broken_rule, unwrap
-from lionkit.generator.lineage import ancestors, candidate_table, category_table, descendants
+from lionkit.generator.lineage import ancestors, candidate_table, category_table
 from lionkit.generator.rounds import PROBE, Generation, GenerationStopped, generate

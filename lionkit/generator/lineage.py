@@ -1,7 +1,7 @@
 """What the generator proposed and where instructions come from, as tables: pure functions on records.
 
 `candidate_table` has every candidate and whether it was accepted; `ancestors` goes from an instruction back to its
-root, `descendants` forward, over all iterations of a cache pool; `category_table` counts the pool as it grew.
+root, over all iterations of a cache pool (`explore.lineage` goes forward); `category_table` counts the pool as it grew.
 """
 
 import dataclasses
@@ -34,23 +34,14 @@ def ancestors(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
     category, iteration, parent. Starts at the oldest ancestor that the pool holds; LionkitError on an unknown id.
     """
     by_id = {item.id: item for item in pool}
-    line = [_find(id, by_id)]
+    if id not in by_id:
+        raise LionkitError(f"no instruction of the pool has the id {id!r}: take one from the `id` column of its table")
+    line = [by_id[id]]
     while (parent := by_id.get(line[-1].parent)) and parent not in line:
         line.append(parent)
-    return _family(enumerate(reversed(line)))
-
-
-def descendants(id: str, pool: Sequence[Instruction]) -> pd.DataFrame:
-    """All that was generated from the instruction, nearest first; columns of `ancestors`, generation 1 is a child."""
-    _find(id, {item.id: item for item in pool})
-    found: list[tuple[int, Instruction]] = []
-    generation, parents, seen = 0, {id}, {id}
-    while children := [item for item in pool if item.parent in parents and item.id not in seen]:
-        generation += 1
-        found += [(generation, child) for child in children]
-        parents = {child.id for child in children}
-        seen |= parents
-    return _family(found)
+    columns = ["generation", "id", "text", "source", "category", "iteration", "parent"]
+    rows = [(n, i.id, i.text, i.source, i.category, i.iteration, i.parent) for n, i in enumerate(reversed(line))]
+    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"generation": "int64", "iteration": "int64"})
 
 
 def category_table(pool: Sequence[Instruction]) -> pd.DataFrame:
@@ -61,15 +52,3 @@ def category_table(pool: Sequence[Instruction]) -> pd.DataFrame:
     names = pd.Index(sorted({name for _, name in counts}), dtype=object, name="category")
     iterations = pd.RangeIndex(max((n for n, _ in counts), default=-1) + 1, name="iteration")
     return pd.DataFrame([[counts[n, name] for name in names] for n in iterations], iterations, names).cumsum()
-
-
-def _find(id: str, by_id: dict[str, Instruction]) -> Instruction:
-    if id not in by_id:
-        raise LionkitError(f"no instruction of the pool has the id {id!r}: take one from the `id` column of its table")
-    return by_id[id]
-
-
-def _family(members: Iterable[tuple[int, Instruction]]) -> pd.DataFrame:
-    columns = ["generation", "id", "text", "source", "category", "iteration", "parent"]
-    rows = [(n, i.id, i.text, i.source, i.category, i.iteration, i.parent) for n, i in members]
-    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"generation": "int64", "iteration": "int64"})

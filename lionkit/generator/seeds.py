@@ -32,13 +32,15 @@ def choose(split: Split, verdicts: Iterable[Verdict], by: str = "gap", seed: int
 def credit(instructions: Sequence[Instruction], verdicts: Iterable[Verdict]) -> dict[str, float]:
     """By id, the student's score as a share of the teacher's, at most 1: the mean of the instruction's category.
 
-    An instruction without a category stands for itself.
+    An instruction without a category stands for itself. One without scores (a reader's mark made it hard or easy) has
+    its category's mean, or 1/2 where nothing of that was scored.
     """
     shares = {v.instruction_id: min(v.student_score / v.teacher_score, 1.0) for v in verdicts if v.scored}
     groups: dict[str, list[float]] = defaultdict(list)
     for item in instructions:
-        groups[item.category or item.id].append(shares[item.id])
-    return {item.id: fmean(groups[item.category or item.id]) for item in instructions}
+        if item.id in shares:
+            groups[item.category or item.id].append(shares[item.id])
+    return {item.id: fmean(groups[item.category or item.id] or [0.5]) for item in instructions}
 
 
 def replayed(cache: Sequence[Instruction], count: int, iteration: int, seed: int = 0) -> list[Instruction]:

@@ -5,75 +5,54 @@ Each takes a table or a list of numbers and returns the `Axes` it drew on.
 
 import uuid
 from collections.abc import Callable, Sequence
-from io import BytesIO
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lionkit.markup import visible
+from lionkit.plots.alt import carry
+from lionkit.plots.style import BODY, COLOURS, INK, OTHERS, TITLE, axes, finish, plain
 from lionkit.progress import in_kernel
 
-COLOURS = {"teacher": "#0072B2", "student": "#D55E00", "hard": "#D55E00", "easy": "#009E73", "undecided": "#999999"}
-"""Okabe and Ito's palette, told apart by colour-blind readers."""
-INK = "#444444"
-
-
-def axes(ax: Axes | None, width: float = 6.0, height: float = 3.6) -> Axes:
-    """The given axes, or new ones on a figure of this size in inches."""
-    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
-
-
-def finish(ax: Axes, title: str, xlabel: str, ylabel: str, **legend: Any) -> Axes:
-    """A title, the axes' names, and a legend where something has a label; every figure ends with this."""
-    ax.set_title(title, fontsize=10)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(**{"fontsize": 8, **legend})
-    return ax
-
-
-def plain(text: object, most: int = 40) -> str:
-    """Somebody's text as a label that matplotlib can draw: one line, cut, no formula, no half of a surrogate pair."""
-    line = " ".join(str(text).encode("utf-8", "replace").decode().split())
-    return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")
+ITERATION = "iteration (0 = before training)"
 
 
 def method(ax: Axes | None = None) -> Axes:
     """The loop as a diagram: three stages, what flows between them, who is asked."""
-    ax = axes(ax, 9.0, 3.4)
+    ax = axes(ax, 8.4, 3.2)
     ax.set(xlim=(0, 10.2), ylim=(0, 3.6))
-    ax.axis("off")
+    finish(ax, "", "", "").axis("off")
+    centred: Any = {"ha": "center", "va": "center", "color": INK, "size": BODY}
     for x, title, text, colour in (
         (1.55, "1 Imitation", "the student is fine-tuned on\nthe teacher's answers", "student"),
         (5.05, "2 Discrimination", "the referee scores both,\nin both orders", "teacher"),
-        (8.55, "3 Generation", "new hard and easy\ninstructions, 1:1, novel", "easy"),
+        (8.55, "3 Generation", "new hard and easy\ninstructions, 1:1, novel", "teacher"),
     ):
-        ax.add_patch(Rectangle((x - 1.4, 1.5), 2.8, 1.5, facecolor="white", edgecolor=COLOURS[colour], linewidth=2))
-        ax.text(x, 2.68, title, ha="center", va="center", weight="bold", size=11)
-        ax.text(x, 2.05, text, ha="center", va="center", size=9)
+        ax.add_patch(Rectangle((x - 1.45, 1.5), 2.9, 1.5, facecolor="none", edgecolor=COLOURS[colour], linewidth=2))
+        ax.text(x, 2.68, title, **{**centred, "size": TITLE}, weight="bold")
+        ax.text(x, 2.05, text, **centred)
     arrow = {"arrowstyle": "-|>", "mutation_scale": 16, "color": INK}
-    for x in (2.95, 6.45):
-        ax.annotate("", (x + 0.7, 2.25), (x, 2.25), arrowprops=arrow)
+    for x in (3.0, 6.5):
+        ax.annotate("", (x + 0.6, 2.25), (x, 2.25), arrowprops=arrow)
     ax.annotate("", (1.5, 1.5), (8.5, 1.5), arrowprops={**arrow, "connectionstyle": "arc3,rad=-0.22"})
-    below = "the new instructions replace the train pool and are added to the cache pool"
-    ax.text(5.0, 0.28, below, ha="center", size=9)
-    ax.text(5.0, 3.35, "teacher, referee and generator are one closed model, asked in three ways", ha="center", size=9)
+    ax.text(5.05, 0.28, "the new instructions replace the train pool and are added to the cache pool", **centred)
+    ax.text(5.05, 3.35, "teacher, referee and generator are one closed model, asked in three ways", **centred)
+    carry(ax, "The loop: " + ". ".join(text.get_text().replace("\n", " ") for text in ax.texts if text.get_text()))
     return ax
 
 
 def loss(losses: Sequence[float], ax: Axes | None = None, *, validation: Sequence[tuple[int, float]] = ()) -> Axes:
     """Training loss (nats per supervised token) by optimizer step, and (step, validation loss) where there is one."""
     ax = axes(ax)
-    ax.plot(range(1, len(losses) + 1), losses, color=COLOURS["student"], label="training")
+    ax.plot(range(1, len(losses) + 1), losses, color=COLOURS["student"], linewidth=1.5, label="training")
     if validation:
-        ax.plot(*zip(*validation), color=COLOURS["teacher"], marker="o", label="validation")
-    ax.grid(alpha=0.3)
-    return finish(ax, "Training loss", "optimizer step", "loss, nats per supervised token")
+        ax.plot(*zip(*validation), color=INK, marker="o", label="validation")
+    return finish(ax, "Training loss", "optimizer step", "loss, nats per supervised token", grid="both")
 
 
 def live_loss() -> Callable[..., None]:
@@ -86,12 +65,11 @@ def live_loss() -> Callable[..., None]:
     def draw(losses: Sequence[float], validation: Sequence[tuple[int, float]] = ()) -> None:
         if not in_kernel():
             return
-        from IPython.display import Image, display
+        from IPython.display import display
 
-        figure, png = Figure(figsize=(6.0, 3.6), layout="constrained"), BytesIO()
+        figure = Figure(figsize=(6.0, 3.6), layout="constrained")
         loss(losses, figure.subplots(), validation=validation)
-        figure.savefig(png)
-        display(Image(png.getvalue()), display_id=name, update=next(drawn) > 0)
+        display(figure, display_id=name, update=next(drawn) > 0)
 
     return draw
 
@@ -101,12 +79,20 @@ def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     are low and high, the relative score's interval."""
     ax = axes(ax)
     percent = 100 * table[table.columns.intersection(["relative_score", "exact_match", "low", "high"])].astype(float)
+    colour, at, ends = COLOURS["student"], table["iteration"], []
     if "low" in percent:
-        ax.fill_between(table["iteration"], percent["low"], percent["high"], alpha=0.2, label="its 95 % interval")
-    ax.plot(table["iteration"], percent["relative_score"], marker="o", label="relative score, % of the teacher's")
-    ax.plot(table["iteration"], percent["exact_match"], marker="s", label="answers equal to the teacher's, %")
+        ax.fill_between(at, percent["low"], percent["high"], color=colour, alpha=0.25, linewidth=0)
+    style: Any
+    for name, label, style in (
+        ("relative_score", "relative score, % of the teacher's", {"marker": "o"}),
+        ("exact_match", "answers equal to the teacher's, %", {"marker": "s", "linestyle": "--"}),
+    ):
+        ax.plot(at, percent[name], color=colour, label=label, **style)
+        ends += [(last, colour, f"{name.replace('_', ' ')} {last:.1f} %") for last in percent[name].iloc[-1:]]
     ax.set_ylim(0, 105)
-    return _by_iteration(ax, table, "%", "Held-out score")
+    ax.set_xticks(at.unique())
+    counted = "band: 95 % interval" if "low" in percent else ""
+    return finish(ax, "Held-out score", ITERATION, "%", counted=counted, direct=ends)
 
 
 def comparison(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -114,11 +100,16 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     Columns run, iteration, relative_score, low, high; scores are shares of 1, low and high may be NaN.
     """
-    ax = axes(ax)
-    for run, rows in table.groupby("run", sort=False):
+    ax = axes(ax, 7.0)
+    ends = []
+    runs = table.groupby(table["run"].map(visible), sort=False)  # pandas cannot group by a lone surrogate
+    for (run, rows), colour, marker in zip(runs, cycle(OTHERS), cycle("os^D")):
         score, low, high = (100 * rows[name].to_numpy(float) for name in ("relative_score", "low", "high"))
-        ax.errorbar(rows["iteration"], score, [score - low, high - score], marker="o", capsize=3, label=plain(run))
-    return _by_iteration(ax, table, "relative score, % of the teacher's", "Held-out score by run")
+        name, around = plain(run), [score - low, high - score]
+        ax.errorbar(rows["iteration"], score, around, color=colour, marker=marker, capsize=3, label=name)
+        ends.append((score[-1], colour, name))
+    ax.set_xticks(table["iteration"].unique())
+    return finish(ax, "Held-out score by run", ITERATION, "relative score, % of the teacher's", direct=ends)
 
 
 FLOW = {"easy as before": ("easy", ""), "learned": ("easy", "//"), "lost": ("hard", "xx"), "hard still": ("hard", "")}
@@ -128,8 +119,10 @@ FLOW = {"easy as before": ("easy", ""), "learned": ("easy", "//"), "lost": ("har
 def flow(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """What became of the same instructions since the iteration before, stacked; columns as in `FLOW`, iteration as
     index, counts."""
-    ax = _stacked(axes(ax), table.index.astype(str), table, FLOW)
-    return finish(ax, "The same instructions, from one iteration to the next", "after iteration", "instructions")
+    ax = axes(ax)
+    ends = _stacked(ax, table.index.astype(str), table, FLOW)
+    title = "The same instructions, from one iteration to the next"
+    return finish(ax, title, "after iteration", "instructions", direct=ends)
 
 
 def arms(table: pd.DataFrame, base: str, ax: Axes | None = None) -> Axes:
@@ -138,33 +131,41 @@ def arms(table: pd.DataFrame, base: str, ax: Axes | None = None) -> Axes:
     Columns arm, iteration, difference, low, high (shares of 1). An interval that crosses the line shows no difference.
     """
     rows = table[(table["iteration"] == table["iteration"].max()) & (table["arm"] != base)].iloc[::-1]
-    ax = axes(ax, 6, 1.0 + 0.35 * len(rows))
-    value, low, high = (100 * rows[name].to_numpy(float) for name in ("difference", "low", "high"))
-    ax.errorbar(value, rows["arm"].map(plain), xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)
-    ax.axvline(0, color=INK, linestyle="--", linewidth=0.8)
-    ax.grid(axis="x", alpha=0.3)
-    return finish(ax, f"Held-out relative score, less that of the arm {plain(base)!r}", "points, 95 % interval", "")
+    ax = axes(ax, 6, 1.2 + 0.35 * len(rows))
+    intervals(ax, rows["arm"].map(plain), 100 * rows[["difference", "low", "high"]].astype(float))
+    ax.axvline(0, color=INK, linestyle="--", linewidth=1)
+    title = f"Held-out relative score, less that of the arm {plain(base)!r}"
+    return finish(ax, title, "points, 95 % interval", "", grid="x")
 
 
-def _by_iteration(ax: Axes, table: pd.DataFrame, ylabel: str, title: str) -> Axes:
-    ax.set_xticks(table["iteration"].unique())
-    ax.grid(alpha=0.3)
-    return finish(ax, title, "iteration (0 = before training)", ylabel)
+def intervals(ax: Axes, names: pd.Series, percent: pd.DataFrame) -> None:
+    """A row a name, from the bottom up: its value and its interval, the columns of `percent` in this order."""
+    value, low, high = percent.to_numpy().T
+    places = np.arange(len(value))
+    ax.errorbar(value, places, xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)
+    ax.set_yticks(places, list(names))
+    ax.set_ylim(-0.6, max(len(value), 1) - 0.4)
 
 
 def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The cache pool by iteration, stacked; columns iteration, hard, easy, undecided (counts)."""
-    hatches = {"hard": "//", "easy": "", "undecided": ".."}
-    parts = {side: (side, hatch) for side, hatch in hatches.items()}
-    ax = _stacked(axes(ax), table["iteration"].astype(int).astype(str), table, parts)
-    return finish(ax, "Cache pool", "iteration (0 = before training)", "instructions")
+    ax, places = axes(ax), table["iteration"].astype(int).astype(str)
+    ends = _stacked(ax, places, table, {side: (side, "") for side in ("hard", "easy", "undecided")})
+    return finish(ax, "Cache pool", ITERATION, "instructions", direct=ends)
 
 
-def _stacked(ax: Axes, places: Any, table: pd.DataFrame, parts: dict[str, tuple[str, str]]) -> Axes:
-    """Bars of counts, one at each place: a part a column, as (side of its colour, hatch), with room for a legend."""
-    bottom = np.zeros(len(table), int)
+def _stacked(ax: Axes, places: Any, table: pd.DataFrame, parts: dict[str, tuple[str, str]]) -> list[Any]:
+    """Bars of counts, one at each place: a part a column, as (side of its colour, hatch); returns the last one's ends.
+
+    A part that no bar has is not named.
+    """
+    bottom, ends = np.zeros(len(table), int), []
+    style: Any = {"width": 0.62, "edgecolor": "white", "linewidth": 0}
     for name, (side, hatch) in parts.items():
-        ax.bar(places, table[name], bottom=bottom, color=COLOURS[side], edgecolor="white", hatch=hatch, label=name)
-        bottom = bottom + table[name].to_numpy(int)
-    ax.set_ylim(0, 1.35 * bottom.max(initial=1))
-    return ax
+        counts = table[name].to_numpy(int)
+        ax.bar(places, counts, bottom=bottom, color=COLOURS[side], hatch=hatch, label=name, **style)
+        if counts.any():
+            ends.append((bottom[-1] + counts[-1] / 2, COLOURS[side], f"{name} {counts[-1]}"))
+        bottom = bottom + counts
+    ax.set_ylim(0, 1.04 * bottom.max(initial=1))
+    return ends

@@ -2,7 +2,8 @@
 
 `settings` says which stage reads which setting, `stages` what each is made from, `folder` makes and records them;
 `opening` opens a run, `branch` changes or forks it, `reading` reads what is in it, `compare` holds runs against each
-other; `remedies` words what to do about a refusal, `provenance` says where numbers come from.
+other; `marks` keeps what readers say of instructions; `remedies` words what to do about a refusal, `provenance` says
+where numbers come from.
 """
 
 from lionkit.run.branch import change, fork

@@ -69,7 +69,8 @@ def _log(folder: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
-    """A new run that keeps this one's finished stages up to `after`, with its paid replies, and goes on with `changes`.
+    """A new run that keeps this one's finished stages up to `after`, with its paid replies and readers' marks, and goes
+    on with `changes`.
 
     `after` is an iteration (`1`: all of it), a stage of one (`1:discrimination`), or `start` (no stage, replies alone).
     The two share no file that either would write to, so that each outlives the other. Raises ConfigError where the
@@ -91,6 +92,8 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
         for store in ("calls.sqlite", "student.sqlite"):
             if (run.path / store).is_file():
                 copy_store(run.path / store, work / store)
+        if (run.path / "marks.jsonl").is_file():
+            shutil.copyfile(run.path / "marks.jsonl", work / "marks.jsonl")
         noted = {path: run.stages.get(path, {}) for path in paths}
         parent = {"run": run.name, "after": after, "changes": flat}
         told = {"seed": run.config.seed, **surroundings(), "parent": parent, "stages": noted}

@@ -2,6 +2,7 @@
 
     runs/<name>/config.toml       settings
                 changes.jsonl     settings that were changed later, and the stages that keep the earlier value
+                marks.jsonl       what readers said of instructions (written by `marks`)
                 calls.sqlite      every paid reply (written by `client`)
                 provenance.json   versions, seed, device, and what each stage took and used
                 iteration-NN/<stage>/...  artefacts and a done.json

@@ -18,11 +18,12 @@ _PACKAGES = ("torch", "transformers", "bitsandbytes", "peft", "accelerate", "ope
 
 
 def runs_root() -> Path:
-    """Folder of all runs: LIONKIT_RUNS, else `runs/` beside the notebooks, else `runs/` where Python was started."""
+    """Folder of all runs: LIONKIT_RUNS, else `runs/` of the repository; where lionkit is installed without one, `runs/`
+    in the folder that Python was started in, which is a lone notebook's own."""
     named = os.environ.get("LIONKIT_RUNS")
     if named:
         return Path(named).expanduser()
-    return (PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()) / "runs"
+    return (PROJECT if (PROJECT / "notebooks/00_start_here.ipynb").is_file() else Path.cwd()) / "runs"
 
 
 def run_path(name: str) -> Path:

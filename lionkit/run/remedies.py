@@ -37,6 +37,13 @@ def ways(run: Path, place: Place, name: str, given: Any) -> str:
     return f"{fork}; to let later stages alone take it: `python -m lionkit set --run {run.name} --from-here {change}`"
 
 
+def begin_from(run: Path, file: Path, count: int, heldout_size: int) -> str:
+    """How to fork a run with a file of `count` > 1 instructions as seeds, a fifth of them held out, or fewer."""
+    apart = min(heldout_size, max(1, count // 5))
+    sizes = f"train_size={count - apart} heldout_size={apart}"
+    return _fork_command(run, Place(0, "pools"), f"{shlex.quote(f'seed_file={file.resolve()}')} {sizes}")
+
+
 def may_differ(name: str) -> bool:
     """Whether later stages may take another value than earlier ones: not of the pools, nor of the base of adapters."""
     return name != "student.model" and any(name in READS[stage] for stage in READS if stage != "pools")

@@ -29,7 +29,7 @@ _TRAINING = "rank alpha dropout learning_rate later_rate epochs step_rows max_le
 _ANSWERS = ("student.max_new_tokens", "student.temperature", "student_url", "student_name")
 _REFEREE = ("referee_temperature", "referee_max_tokens", "referee_bias", "structured")
 _GENERATOR = tuple(f"generator_{name}" for name in ("model", "temperature", "max_tokens", "draw"))
-_NEW = ("tau", "novelty", "hard_size", "easy_size", "seeds_by", "replay_share")
+_NEW = ("tau", "novelty", "hard_size", "easy_size", "seeds_by", "replay_share", "use_marks")
 READS: dict[str, tuple[str, ...]] = {
     "pools": ("seed", "seed_file", "train_size", "heldout_size"),
     "imitation": (*_TEACHER, *_STUDENT, *(f"student.{name}" for name in _TRAINING)),

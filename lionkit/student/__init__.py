@@ -3,8 +3,8 @@
 The only package that imports torch, transformers and peft; importing it takes seconds, so callers do it late.
 `named` says whether a model can be one, `model` loads it; `encode` makes ids and labels, `batches` makes tensors,
 `dense` makes CPUs fast. `train` fine-tunes, with its `trainer` and its `checkpoint`; `ranks` does so with several
-processes. `respond` answers here, `served` from a server. `export`, `card` and `delta` are the ways to and from other
-programs.
+processes; `memory` says what it will take. `respond` answers here over a `cache`, `served` from a server. `export`,
+`card` and `delta` are the ways to and from other programs.
 """
 
 import warnings

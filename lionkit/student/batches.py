@@ -1,15 +1,17 @@
 """Which rows form a batch, in what order, and as which tensors; the same for one process and for several.
 
-A step takes the same rows however many processes share it, and no row counts twice. Packing is not covered.
+A step takes the same rows however many processes share it, and no row counts twice.
 """
 
 import random
 from collections.abc import Callable, Iterator
+from inspect import signature
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from lionkit.student.encode import IGNORED, Encoded
+from lionkit.student.model import Student
 
 BLANK = Encoded([0], [IGNORED])
 """A row that teaches nothing."""
@@ -42,13 +44,41 @@ def pieces(batch: dict[str, torch.Tensor], rows: int, tokens: int | None) -> lis
     Where `tokens` are given, a part has at most that many, or a single row.
     """
     widths = batch["attention_mask"].sum(1).tolist()
-    parts, start = [], 0
+    parts = ((part, max(widths[part])) for part in spans(widths, rows, tokens))
+    return [{name: values[part, :width] for name, values in batch.items()} for part, width in parts]
+
+
+def spans(widths: list[int], rows: int, tokens: int | None) -> Iterator[slice]:
+    """Where such parts of rows of these widths begin and end."""
+    start = 0
     while start < len(widths):
         fit = rows if tokens is None else min(rows, max(tokens // widths[start], 1))
-        part = slice(start, start + fit)
-        parts.append({name: values[part, : max(widths[part])] for name, values in batch.items()})
-        start = part.stop
-    return parts
+        yield slice(start, min(start + fit, len(widths)))
+        start += fit
+
+
+def packed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A padded batch [rows, longest] as one row [1, tokens] without padding. Positions that begin anew have
+    transformers' attention keep the rows apart, where it is given no mask (its `masking_utils`)."""
+    real = batch["attention_mask"].bool()
+    positions = torch.arange(real.shape[1], device=real.device).expand_as(real)
+    return {"position_ids": positions[real][None], **{k: batch[k][real][None] for k in ("input_ids", "labels")}}
+
+
+@torch.no_grad()
+def keeps_apart(student: Student) -> bool:
+    """Whether a packed row comes out as it does alone. Not every model's attention heeds positions, and what remembers
+    in another way than by attention takes one row for the next."""
+    if "position_ids" not in signature(student.network.forward).parameters:
+        return False
+    own, device = torch.arange(1, 9), student.device
+    alone, after = (torch.cat(rows)[None].to(device) for rows in ([own], [own.flip(0), own]))
+    positions = torch.arange(8, device=device).repeat(2)[None]
+    student.model.eval()
+    whole = student.model(input_ids=alone, use_cache=False).logits[0].float()
+    part = student.model(input_ids=after, position_ids=positions, use_cache=False).logits[0, 8:].float()
+    allowed = max(4 * torch.finfo(student.dtype).eps, 1e-4) * whole.abs().max()
+    return bool((part - whole).abs().max() <= allowed)
 
 
 def collate(rows: list[Encoded]) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 Prompt and response are tokenised apart and joined as ids, so no tokeniser merge can shift the label mask.
 Labels are the response and its end-of-sequence token; everything else is -100. Two formats: the tokenizer's
 chat template (with an empty system message, which keeps a template's default one out: 16 tokens a row for
-SmolLM2), or the plain format that the paper's students were trained on. Packing is not covered.
+SmolLM2), or the plain format that the paper's students were trained on.
 """
 
 import html

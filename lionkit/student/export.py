@@ -2,7 +2,7 @@
 
 The adapter is merged into a 16-bit reload of the base, never into the 4-bit weights it was trained on: those are
 rounded already, and a merge would round the adapter away with them. GGUF is written by llama.cpp's own
-converter where that is at hand. Nothing is uploaded, and quantised exports are not covered.
+converter where that is at hand, with a Modelfile for Ollama. Nothing is uploaded; quantised exports are not covered.
 """
 
 import filecmp
@@ -24,7 +24,7 @@ from lionkit.errors import StudentError
 from lionkit.files import whole_folder, write_text
 from lionkit.student import card
 from lionkit.student.checkpoint import explained
-from lionkit.student.encode import PLAIN, prompt_ids
+from lionkit.student.encode import PLAIN, PROBE, Template, prompt_ids
 from lionkit.student.model import Student, load
 from lionkit.student.named import read, resolve
 
@@ -58,7 +58,8 @@ class Export:
         count = sum(len(list(safe_open(file, "pt").keys())) for file in self.folder.glob("model*.safetensors"))
         merged = f"{self.folder}: {count} tensors, the adapter merged into a {self.dtype} reload of {self.base}"
         lines = [f"{merged} (not into 4-bit weights)", f"{self.folder / 'adapter'}: the adapter on its own"]
-        return "\n".join([*lines, f"{self.gguf}: for llama.cpp" if self.gguf else GET_CONVERTER])
+        ready = f"{self.gguf}: for llama.cpp, and with the Modelfile for Ollama"
+        return "\n".join([*lines, ready if self.gguf else GET_CONVERTER])
 
 
 def export_student(
@@ -94,7 +95,11 @@ def export_student(
             _copy_adapter(adapter, work / "adapter", name)
             for folder, merged in ((work, kind), (work / "adapter", "")):
                 card.write(folder / "README.md", name, provenance or {}, dtype=merged, template=student.template)
-    return Export(out, name, kind, _convert(out, converter, kind) if converter else None)
+    made = _convert(out, converter, kind) if converter else None
+    if made:
+        _, tokenizer, chosen = read(source, path, template)
+        write_text(out / "Modelfile", _modelfile(made.name, tokenizer, chosen))
+    return Export(out, name, kind, made)
 
 
 def _choose(path: Path | str, own: Any, dtype: Dtype) -> Literal["float16", "bfloat16"]:
@@ -150,6 +155,19 @@ def find_converter(gguf: str | Path | None = None) -> Path | None:
     if not script.is_file():
         raise StudentError(f"{script} is not there: give llama.cpp's folder, or its {CONVERTER}")
     return script
+
+
+def _modelfile(gguf: str, tokenizer: Any, template: Template) -> str:
+    """Ollama's recipe (https://docs.ollama.com/modelfile): the prompt that the student was taught, and where it ends.
+
+    A beginning-of-sequence token that the tokenizer puts before every text is left to llama.cpp, which does so too."""
+    ids = prompt_ids(tokenizer, PROBE, template=template)
+    if tokenizer("x")["input_ids"][:1] == ids[:1] == [tokenizer.bos_token_id]:
+        del ids[0]
+    before, _, after = tokenizer.decode(ids).partition(PROBE)
+    prompt = f"{before}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{tokenizer.eos_token}"
+    stop = f'PARAMETER stop "{tokenizer.eos_token}"\nPARAMETER temperature 0\nPARAMETER repeat_penalty 1\n'
+    return f'FROM ./{gguf}\nTEMPLATE """{prompt}"""\n{stop}'
 
 
 def _convert(folder: Path, converter: Path, kind: str) -> Path:

@@ -51,6 +51,11 @@ class Student:
         """Whether it carries a LoRA adapter."""
         return hasattr(self.model, "peft_config")
 
+    @property
+    def network(self) -> Any:
+        """The model without what an adapter wraps around it."""
+        return self.model.get_base_model() if self.adapted else self.model
+
     def require_positions(self, tokens: int, new: int = 0) -> None:
         """StudentError where the model has no positions for so many tokens and as many `new` ones."""
         most, setting = positions(self.model.config), "student.max_new_tokens" if new else "student.max_length"

@@ -1,23 +1,32 @@
-"""The student's responses: left-padded batches of similar length, in the order asked.
+"""The student's responses: rows that have ended make room for the next, so that nobody's length costs the others.
 
-Padding on the left keeps every row's last token next to its response. Rows are sorted by length, longest
-first, so that a batch carries little padding and a batch too large for the device fails at once.
-Greedy in float32 a batch gives what one row at a time gives; in bfloat16 a near tie may fall the other way.
+Rows are padded on the left, which keeps each one's last token next to its response, and share transformers' own cache.
+The longest prompts come first, so that a batch too large for the device fails at once. Greedy in float32 a row's answer
+is the one it gives alone; in bfloat16 a near tie may fall the other way.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from inspect import signature
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from lionkit.progress import Progress
 from lionkit.records import content_id
+from lionkit.student import cache, ranks
 from lionkit.student.checkpoint import explained
-from lionkit.student.dense import dense
+from lionkit.student.dense import dense, plain_attention
 from lionkit.student.encode import prompt_ids
 from lionkit.student.model import Student
+
+LEAVING = 4
+"""One in so many rows has to have ended before they leave and others come: moving the rest copies their cache."""
+TOGETHER = 16
+"""Tokens after which several processes tell each other what they have: it takes a millisecond."""
 
 
 class Answer(NamedTuple):
@@ -27,9 +36,11 @@ class Answer(NamedTuple):
     cut: bool
 
 
+@ranks.shared
 def respond(
     student: Student,
     texts: Sequence[str],
+    /,
     *,
     max_new_tokens: int,
     temperature: float = 0.0,
@@ -38,14 +49,13 @@ def respond(
     progress: bool = True,
     keep: Callable[[int, Answer], None] | None = None,
 ) -> list[Answer]:
-    """Answers to `texts`, in order. Temperature 0 is greedy; above it, answers are drawn from `seed`.
+    """Answers to `texts`, in order, `batch_size` of them at a time.
 
-    `keep` is called with a text's index and its answer as soon as its batch is answered, so that a caller may write
-    it down. Called again with the texts that are left, in the same order, this goes on with the same batches where
-    whole batches were kept; and since a batch draws from `seed` and its own prompts, the answers are then those of a
-    call that was not interrupted, at any temperature. Other batches draw other answers above temperature 0; at 0
-    they change nothing but near ties in bfloat16. Raises StudentError where memory runs out, or a prompt with its
-    answer is longer than the model can be asked.
+    Temperature 0 is greedy; above it each answer is drawn from `seed` and its own prompt. `keep` is called with a
+    text's index and its answer as soon as it is there, so that a caller may write it down. What else is asked, and
+    whether a call is interrupted and made again with the texts that are left, changes nothing but near ties in
+    bfloat16. Raises StudentError where memory runs out, or a prompt with its answer is longer than the model can be
+    asked. Within `lead()` the processes share the texts, `batch_size` each.
     """
     prompts = [prompt_ids(student.tokenizer, text, template=student.template) for text in texts]
     student.require_positions(max(map(len, prompts), default=0), max_new_tokens)
@@ -53,79 +63,145 @@ def respond(
     answers: dict[int, Answer] = {}
     remedies = {"student.response_batch": batch_size, "student.max_new_tokens": max_new_tokens}
     student.model.eval()
+    with ranks.together():
+        ranks.same(p for name, p in student.model.named_parameters() if "lora_" in name)
     with (
         torch.no_grad(),
         explained("answering", remedies),
         dense(student.model, student.dtype),
+        plain_attention(student.network) as plain,
+        last_position(student.network),
         Progress(len(texts), "student", "responses", shown=progress) as bar,
     ):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = [prompts[i] for i in chosen]
-            torch.manual_seed(int(content_id(str(seed), str(batch)), 16))
-            answers |= zip(chosen, _generate(student, batch, max_new_tokens, temperature), strict=True)
-            if keep:
-                for i in chosen:
-                    keep(i, answers[i])
-            bar.update(len(chosen))
+        batch = _Batch(student, max_new_tokens, temperature, roomy=plain)
+        rows = deque(_Row(i, prompts[i], seed) for i in order[ranks.rank() :: ranks.processes()])
+        for ended in _everyones(batch.run(rows, batch_size)):
+            for index, answer in ended:
+                answers[index] = answer
+                if keep:
+                    keep(index, answer)
+            bar.update(len(ended))
     return [answers[i] for i in range(len(texts))]
 
 
-def _generate(student: Student, prompts: list[list[int]], max_new_tokens: int, temperature: float) -> list[Answer]:
-    """One batch. A row counts as ended at the tokenizer's or the model's own end-of-sequence token.
-
-    Whenever a quarter of the rows have ended they leave the batch, so that nobody's length costs the others.
-    """
-    tokenizer, width = student.tokenizer, max(map(len, prompts))
-    ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(p)) + p for p in prompts], device=student.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=student.device)
-    own = student.model.generation_config.eos_token_id
-    own = own if isinstance(own, list) else [own]
-    ends = torch.tensor(sorted({tokenizer.eos_token_id, *own} - {None}), device=student.device)
-    how: dict[str, Any] = {"eos_token_id": ends.tolist(), "pad_token_id": tokenizer.eos_token_id}
-    how |= {"max_length": width + max_new_tokens, "stopping_criteria": StoppingCriteriaList([_Enough(width, ends)])}
-    how |= {"do_sample": temperature > 0, "return_dict_in_generate": True}
-    if temperature > 0:
-        how |= {"temperature": temperature, "top_p": 1.0, "top_k": 0}
-    at_work, told = torch.arange(len(prompts)), [Answer("", False)] * len(prompts)
-    with _without_settings(student):
-        while len(at_work):
-            out = student.model.generate(input_ids=ids, attention_mask=mask, **how)
-            ids, cache = out.sequences, out.cache
-            is_end = torch.isin(ids[:, width:], ends)
-            ended = is_end.any(1)
-            leaving = ended | (ids.shape[1] == how["max_length"])
-            for row in leaving.nonzero().flatten().tolist():
-                length = int(is_end[row].int().argmax()) if ended[row] else max_new_tokens
-                text = tokenizer.decode(ids[row, width : width + length], skip_special_tokens=True).strip()
-                told[at_work[row]] = Answer(text, not ended[row])
-            stay = (~leaving).nonzero().flatten()
-            at_work, ids = at_work[stay.cpu()], ids[stay]
-            mask = torch.cat([mask[stay], mask.new_ones(len(stay), ids.shape[1] - mask.shape[1])], 1)
-            if len(stay):
-                cache.batch_select_indices(stay)
-                how["cache"] = cache
-    return told
+def _everyones(own: Iterator[list[tuple[int, Answer]]]) -> Iterator[list[tuple[int, Answer]]]:
+    """What has ended turn by turn in all processes; each has to take all of it."""
+    turns, more = TOGETHER if ranks.processes() > 1 else 1, True
+    while more:
+        mine = list(islice(own, turns))
+        parts, busy = zip(*ranks.gathered((sum(mine, []), len(mine) == turns)), strict=True)
+        yield sum(parts, [])
+        more = any(busy)
 
 
-class _Enough(StoppingCriteria):
-    """Ends a call of `generate` as soon as a quarter of its rows have ended. `width`: where the responses begin."""
+@dataclass
+class _Row:
+    """A text that is being answered: its index, its prompt's tokens, and its own tokens so far."""
 
-    def __init__(self, width: int, ends: torch.Tensor) -> None:
-        self.width, self.ends = width, ends
+    index: int
+    prompt: list[int]
+    seed: int
+    tokens: list[int] = field(default_factory=list)
+    ended: bool = False
 
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        ended = torch.isin(input_ids[:, self.width :], self.ends).any(1)
-        return torch.full_like(ended, bool(4 * ended.sum() >= len(ended)))
+    def __post_init__(self) -> None:
+        self.chance = torch.Generator().manual_seed(int(content_id(str(self.seed), str(self.prompt)), 16))
+
+
+class _Batch:
+    """The rows that are being answered, with their cache and mask [rows, width], as wide as the widest of them."""
+
+    def __init__(self, student: Student, limit: int, temperature: float, roomy: bool) -> None:
+        self.student, self.limit, self.temperature, self.roomy = student, limit, temperature, roomy
+        own = student.network.generation_config.eos_token_id
+        self.ends = {student.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
+        self.positioned = "position_ids" in signature(student.network.forward).parameters
+        self.rows: list[_Row] = []
+        self.mask, self.cache = torch.empty(0), None
+
+    def run(self, waiting: deque[_Row], size: int) -> Iterator[list[tuple[int, Answer]]]:
+        """Answer all that wait, `size` rows at a time: what has ended, with each token that all have got."""
+        while waiting or self.rows:
+            if self.may_change():
+                self.let_go()
+                fresh = [waiting.popleft() for _ in range(min(size - len(self.rows), len(waiting)))]
+                yield self.admit(fresh) if fresh else []
+            else:
+                yield self.step()
+
+    def may_change(self) -> bool:
+        """Whether enough rows have ended. All must have where they cannot be moved."""
+        share = LEAVING if self.cache is None or cache.movable(self.cache) else 1
+        return share * sum(row.ended for row in self.rows) >= len(self.rows)
+
+    def let_go(self) -> None:
+        """The rows that have ended leave, and the padding that all others have goes with them."""
+        stay = [n for n, row in enumerate(self.rows) if not row.ended]
+        self.rows = [self.rows[n] for n in stay]
+        if not stay:
+            self.cache = None
+            return
+        width = int(self.mask[stay].sum(1).max())
+        self.mask = self.mask[stay, -width:]
+        cache.keep(self.cache, stay, width, self.roomy)
+
+    def admit(self, fresh: list[_Row]) -> list[tuple[int, Answer]]:
+        """The prompts of new rows go through the model, and join the others; what has ended with that."""
+        wide, device = max(len(row.prompt) for row in fresh), self.student.device
+        ids = torch.tensor([[0] * (wide - len(row.prompt)) + row.prompt for row in fresh], device=device)
+        mask = torch.tensor([[0] * (wide - len(row.prompt)) + [1] * len(row.prompt) for row in fresh], device=device)
+        logits, own = self._forward(ids, mask, None)
+        if self.rows:
+            self.mask = cache.joined(self.mask[:, None, :, None], mask[:, None, :, None])[:, 0, :, 0]
+            cache.join(self.cache, own, self.mask.shape[1], self.roomy)
+        else:
+            self.mask, self.cache = mask, own
+            cache.keep(own, list(range(len(fresh))), wide, self.roomy)
+        self.rows += fresh
+        return self._take(fresh, logits)
+
+    def step(self) -> list[tuple[int, Answer]]:
+        """One more token for each row, dropped where it has ended; what has ended with that."""
+        ids = torch.tensor([row.tokens[-1:] for row in self.rows], device=self.student.device)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], 1)
+        logits, self.cache = self._forward(ids, self.mask, self.cache)
+        return self._take(self.rows, logits)
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, seen: Any) -> tuple[torch.Tensor, Any]:
+        """Logits [rows, vocabulary] after ids [rows, new] and the cache that they are added to; mask [rows, width]."""
+        how: dict[str, Any] = {"attention_mask": mask, "cache": seen, "use_cache": True}
+        if self.positioned:
+            how["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        inputs = self.student.network.prepare_inputs_for_generation(ids, is_first_iteration=seen is None, **how)
+        out = self.student.model(**inputs)
+        return out.logits[:, -1], out.cache
+
+    def _take(self, rows: list[_Row], logits: torch.Tensor) -> list[tuple[int, Answer]]:
+        """Choose each row's next token; the rows that have ended with it."""
+        if self.temperature > 0:
+            shares = (logits.float() / self.temperature).softmax(-1).cpu()
+            drawn = [torch.multinomial(own, 1, generator=row.chance) for own, row in zip(shares, rows, strict=True)]
+            chosen = torch.cat(drawn).tolist()
+        else:
+            chosen = logits.argmax(-1).tolist()
+        told = []
+        for row, token in zip(rows, chosen, strict=True):
+            if row.ended:
+                continue
+            row.tokens.append(token)
+            row.ended = token in self.ends or len(row.tokens) == self.limit
+            if row.ended:
+                own = row.tokens[:-1] if token in self.ends else row.tokens
+                text = self.student.tokenizer.decode(own, skip_special_tokens=True).strip()
+                told.append((row.index, Answer(text, token not in self.ends)))
+        return told
 
 
 @contextmanager
-def _without_settings(student: Student) -> Iterator[None]:
-    """A base may come with beams, penalties or suppressed tokens of its own: within the block it has none."""
-    network = student.model.get_base_model() if student.adapted else student.model
-    own = network.generation_config
-    network.generation_config = GenerationConfig()
+def last_position(network: Any) -> Iterator[None]:
+    """The output head is called on the last position alone."""
+    hook = network.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][:, -1:],))
     try:
         yield
     finally:
-        network.generation_config = own
+        hook.remove()

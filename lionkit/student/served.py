@@ -3,7 +3,8 @@
 Training stays with `student`; only answers come from the URL, through the client, and are stored like every other
 reply. A name on a server may stand for other weights tomorrow, so the adapter's digest is part of each call's key.
 The prompt is what `student.encode` trains on: an empty system message (the client leaves it out if a template refuses
-the role), then the instruction. Control tokens spelt out in an instruction are the server's to handle.
+the role), then the instruction. Control tokens spelt out in an instruction are the server's to handle. llama-cpp-python
+punishes repetition unless it is told not to, which makes greedy answers others.
 """
 
 import asyncio
@@ -50,7 +51,8 @@ def respond(
     and reason, and is `missing` where it may be asked again. Before anything is asked, the server's list of models
     is read. Raises StageStopped where it lists others and not this one, and as the client does.
     """
-    requests = [ChatRequest(messages(i.text), model, temperature, max_tokens, slot=weights) for i in instructions]
+    how: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "slot": weights, "repeat_penalty": 1.0}
+    requests = [ChatRequest(messages(i.text), model, **how) for i in instructions]
     if not (client.replay or client.stored(requests)):
         _check_name(client, model)
     try:

@@ -9,6 +9,7 @@ Full fine-tuning is not covered.
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerState
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
 from lionkit.student import ranks
+from lionkit.student.batches import keeps_apart
 from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import dense
 from lionkit.student.encode import Encoded, LabelAudit, label_audit
@@ -76,6 +78,8 @@ def train(
     device_rows: int | None = None,
     max_length: int = 1024,
     gradient_checkpointing: bool = True,
+    shard: bool = False,
+    pack: bool = False,
     seed: int = 0,
     validation: Pairs = (),
     patience: int | None = None,
@@ -88,7 +92,8 @@ def train(
     `batch_size` is the rows of an optimizer step, and with `seed` and the epoch decides what is learned.
     `device_rows` is the most rows that go through the device at once (None: all of a step); it changes memory and
     speed alone. Within `lead()` the processes share each step, so that their number changes the speed and not the
-    result.
+    result; with `shard` they share the frozen weights too. With `pack` rows go through the device one after the other
+    in place of side by side, without padding.
 
     A student with an adapter goes on from it (rank, alpha and dropout are the adapter's own), another gets a LoRA on
     all linear layers. The label audit is printed first. With `validation` pairs the loss on them is taken after each
@@ -108,6 +113,9 @@ def train(
     if batch_size % ranks.processes():
         message = f"{ranks.processes()} processes cannot share steps of {batch_size} rows: make student.step_rows "
         raise StudentError(f"{message}a multiple of {ranks.processes()}", setting="student.step_rows")
+    if pack and not keeps_apart(student):
+        message = f"rows of {student.base} cannot be packed: they would see each other; set student.pack = false"
+        raise StudentError(message, setting="student.pack")
     if progress:
         print(audit)
         if held:
@@ -125,7 +133,8 @@ def train(
         settings |= {f"per_device_{part}_batch_size": own_rows for part in ("train", "eval")}
         arguments = _arguments(student, out / "checkpoints", bool(held), gradient_checkpointing, settings)
         most = (device_rows, AT_ONCE if student.device.type == "cpu" else None)
-        trainer = StudentTrainer(student, arguments, rows, held, most)
+        shard = shard and ranks.processes() > 1
+        trainer = StudentTrainer(student, arguments, rows, held, most=most, shard=shard, pack=pack)
         if last and progress:
             print(f"Going on from step {Path(last).name.split('-')[1]}.")
         with Progress(steps * epochs, "training", "steps", shown=progress) as bar:
@@ -133,6 +142,8 @@ def train(
             _fit(student, trainer, last, patience)
         if ranks.leads():
             save_adapter(student, out)
+        if shard:  # none could answer without the others
+            student.model = ranks.like(student, adapter=out).model if ranks.leads() else None
     losses, by_epoch = history(trainer.state)
     if by_epoch and progress:
         print("Validation loss by epoch: " + ", ".join(f"{loss:.3f}" for _, loss in by_epoch) + ". The best is kept.")
@@ -196,12 +207,12 @@ def _fit(student: Student, trainer: StudentTrainer, last: str | None, patience: 
             stopper = state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
             if stopper["early_stopping_patience_counter"] >= patience:
                 trainer.args.num_train_epochs = round(state.epoch)  # it would forget that it was about to stop
-    base = student.model.get_base_model()
+    base = student.network
     attention = base.config._attn_implementation
     if student.device.type == "cpu" and max(len(row.input_ids) for row in trainer.train_dataset) <= EAGER_LENGTH:
         base.set_attn_implementation("eager")
     try:
-        with dense(student.model, student.dtype):
+        with nullcontext() if trainer.shard else dense(student.model, student.dtype):
             trainer.train(resume_from_checkpoint=last)
     finally:
         base.set_attn_implementation(attention)

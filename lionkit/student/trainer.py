@@ -23,7 +23,7 @@ from transformers import Trainer, TrainerCallback
 from lionkit.errors import StudentError
 from lionkit.progress import Progress
 from lionkit.student import ranks
-from lionkit.student.batches import BLANK, ByLength, collate, pieces
+from lionkit.student.batches import BLANK, ByLength, collate, packed, pieces
 from lionkit.student.encode import IGNORED, Encoded
 from lionkit.student.model import Student
 
@@ -39,15 +39,30 @@ out and halves its scale, which begins at 2^16; in other types one is too many."
 
 
 class StudentTrainer(Trainer):
-    """The Trainer of `rows`, with `held` ones for validation. `most` are the (rows, tokens or None) of a piece."""
+    """The Trainer of `rows`, with `held` ones for validation. `most` are the (rows, tokens or None) of a piece. With
+    `shard` the processes split the frozen weights; with `pack` a piece has no padding."""
 
-    def __init__(self, student: Student, args: Any, rows: list[Encoded], held: list[Encoded], most: Most) -> None:
+    def __init__(
+        self,
+        student: Student,
+        args: Any,
+        rows: list[Encoded],
+        held: list[Encoded],
+        *,
+        most: Most,
+        shard: bool,
+        pack: bool,
+    ) -> None:
         self.step_rows, self.most = args.per_device_train_batch_size * ranks.processes(), most
+        self.shard, self.pack = shard, pack
         held = sorted(held, key=lambda row: -len(row.input_ids))  # for pieces with little padding
         if ranks.processes() > 1:  # as many blank rows as make whole steps, for each process equally many
             rows, held = (some + [BLANK] * (-len(some) % self.step_rows) for some in (rows, held))
         super().__init__(student.model, args, collate, train_dataset=rows, eval_dataset=held)
         self.model_accepts_loss_kwargs = True  # has it count the labels of the whole step
+        if shard:
+            ranks.split(student.network)
+            self.accelerator.prepare_model = lambda model, **_: model  # or it would be wrapped for DDP
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         lengths = [len(row.input_ids) for row in self.train_dataset if row is not BLANK]
@@ -56,10 +71,18 @@ class StudentTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward, piece by piece; only the last one has the processes exchange gradients."""
-        *first, last = pieces(inputs, *self.most)
+        *first, last = self._pieces(inputs)
         with self.accelerator.no_sync(model):
             losses = [super(StudentTrainer, self).training_step(model, p, num_items_in_batch) for p in first]
-        return sum(losses, super().training_step(model, last, num_items_in_batch))
+        loss = sum(losses, super().training_step(model, last, num_items_in_batch))
+        if self.shard:
+            ranks.average([p.grad for p in model.parameters() if p.grad is not None])
+        return loss
+
+    def _pieces(self, batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        """The batch in pieces, as many as every other process has where weights have to be brought together."""
+        own = [packed(piece) if self.pack else piece for piece in pieces(batch, *self.most)]
+        return own + [collate([BLANK])] * (ranks.most(len(own)) - len(own)) if self.shard else own
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -74,7 +97,7 @@ class StudentTrainer(Trainer):
         head = self.model.get_base_model().get_output_embeddings()
         hook = head.register_forward_pre_hook(lambda _, args: (args[0][:, :-1][labelled],))
         try:
-            logits = model(**{k: inputs[k] for k in ("input_ids", "attention_mask")}, use_cache=False).logits
+            logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
         finally:
             hook.remove()
         return F.cross_entropy(logits.float(), labels[labelled], reduction="none")
@@ -86,7 +109,7 @@ class StudentTrainer(Trainer):
         """Validation loss per response token, each token counted once."""
         self.model.eval()
         with torch.no_grad():
-            parts = (part for batch in self.get_eval_dataloader() for part in pieces(batch, *self.most))
+            parts = (part for batch in self.get_eval_dataloader() for part in self._pieces(batch))
             losses = [self._token_losses(self.model, self._prepare_inputs(part)) for part in parts]
         own = torch.cat(losses)
         total, count = self.accelerator.reduce(torch.stack([own.sum(), own.new_tensor(len(own))])).tolist()
@@ -113,6 +136,8 @@ class Overseer(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         due = time.monotonic() - self.saved >= self.every and state.global_step < state.max_steps
         due = due and not (self.evaluated and state.global_step % self.evaluated == 0)
+        with suppress(AttributeError):
+            psutil.heap_trim()  # steps of other widths would each leave freed blocks behind
         if ranks.from_leader(due):
             control.should_save, self.saved = True, time.monotonic()
 

@@ -1,12 +1,12 @@
 """Measurements of the student: training against TRL, responses against one by one, the plan's memory. Run by hand:
 
-    python tests/bench/student.py [trl] [ablation] [greedy] [memory] [gpu] [--trl PYTHON] [--seeds N] [--data FOLDER]
+    python tests/bench/student.py [trl] [ablation] [busy] [greedy] [pool] [memory] [gpu] [--trl PYTHON] ...
 
 Without names, all of them (about forty minutes on two cores; the limits suppose that nothing else runs). `--trl` is
 an interpreter with trl==1.16.0 beside the pinned torch, transformers, peft and bitsandbytes; `--data` is the folder
 with `user_oriented_davinci003.jsonl` (default: LIONKIT_DATA). Each part prints one line a figure, with the limit it is
-held to. `gpu` needs CUDA and 10 GB of its memory for a LLaMA-7B with random weights; without CUDA it walks the same
-path with two layers.
+held to. `gpu` is all that waits for a card (`card.py`), and writes a file; without one it walks the same path with two
+layers.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import argparse
 import json
 import operator
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import timeit
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import psutil
+import card
 import torch
+import way_out
 from torch.nn import functional as F
 
 from lionkit import plan, student
@@ -62,10 +62,12 @@ job = json.load(open(sys.argv[1]))
 dtype = getattr(torch, job["dtype"])
 nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                          bnb_4bit_compute_dtype=dtype)
-model = AutoModelForCausalLM.from_pretrained(job["weights"], dtype=dtype, quantization_config=nf4, device_map="cpu")
+model = AutoModelForCausalLM.from_pretrained(job["weights"], dtype=dtype, quantization_config=nf4,
+                                             device_map=job["device"])
 started = time.monotonic()
 arguments = SFTConfig(
-    output_dir=job["out"], num_train_epochs=1, per_device_train_batch_size=job["batch_size"], use_cpu=True,
+    output_dir=job["out"], num_train_epochs=1, per_device_train_batch_size=job["batch_size"],
+    use_cpu=job["device"] == "cpu",
     learning_rate=job["learning_rate"], lr_scheduler_type="cosine", warmup_steps=0.03, seed=job["seed"],
     max_length=job["max_length"], bf16=job["dtype"] == "bfloat16", gradient_checkpointing=False,
     train_sampling_strategy="sequential",
@@ -85,21 +87,46 @@ print(json.dumps({"seconds": seconds, "losses": losses, "ids": ids}))
 
 
 def main() -> None:
-    parts = {"trl": against_trl, "ablation": ablation, "greedy": greedy, "memory": memory, "gpu": gpu}
+    parts = {
+        "trl": against_trl,
+        "ablation": ablation,
+        "busy": busy,
+        "greedy": greedy,
+        "pool": pool,
+        "memory": memory,
+        "out": out,
+        "gpu": gpu,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[[], *parts], default=[])
     parser.add_argument("--trl", default="")
     parser.add_argument("--seeds", type=int, default=3, help="pairs of runs of `trl`, four minutes each")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("LIONKIT_DATA", "../shared/data")))
+    for name in ("--llama", "--llama-cpp", "--lm-eval"):
+        parser.add_argument(name, default="", help="see way_out.py")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for the file that `gpu` writes")
     parser.add_argument("--peak", default="", help=argparse.SUPPRESS)  # one model of `memory`, in a process of its own
+    parser.add_argument("--rows", type=int, default=0, help=argparse.SUPPRESS)  # one training of `busy`
     options = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="2", TOKENIZERS_PARALLELISM="false")  # for the processes started from here
     torch.set_num_threads(2)
     if options.peak:
         return peak(options)
+    if options.rows:
+        model, pairs = student.load(weights.NAME), read_pairs(options)[: options.rows]
+        with tempfile.TemporaryDirectory() as place:
+            return print(student.train(model, pairs, out=Path(place), progress=False, **SETTINGS).seconds)
     for part in options.parts or parts:
         with tempfile.TemporaryDirectory(prefix="lionkit-bench-") as folder:
             parts[part](options, Path(folder))
+
+
+def gpu(options: argparse.Namespace, folder: Path) -> None:
+    card.measure(options, folder, against_trl)
+
+
+def out(options: argparse.Namespace, folder: Path) -> None:
+    way_out.measure(options, folder, read_pairs(options), SETTINGS)
 
 
 def read_pairs(options: argparse.Namespace) -> Pairs:
@@ -107,14 +134,15 @@ def read_pairs(options: argparse.Namespace) -> Pairs:
     return [(row.text, row.output) for row in rows]
 
 
-def against_trl(options: argparse.Namespace, folder: Path) -> None:
+def against_trl(options: argparse.Namespace, folder: Path) -> str:
     """The first 96 rows that fit uncut, so that both see the same ids; validation on all others that can be encoded.
 
     A pair of runs a seed starts from the same LoRA weights and takes the same rows in each step, so that its losses
     differ by what the two trainers do and not by chance.
     """
     if not options.trl:
-        return print("trl: left out, --trl names no interpreter with trl==1.16.0")
+        print(left_out := "trl: left out, --trl names no interpreter with trl==1.16.0")
+        return left_out
     tokenizer = (model := student.load(weights.NAME)).tokenizer
     pairs = read_pairs(options)
     rows = [encode(tokenizer, *pair, template=model.template, max_length=256) for pair in pairs]
@@ -133,6 +161,7 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
         job = {
             "weights": str(weights.fetch()),
             "dtype": str(model.dtype).split(".")[1],
+            "device": model.device.type,
             **settings,
             "out": str(folder / f"trl-{seed}"),
             "rows": [texts[i] for i in order],
@@ -159,8 +188,10 @@ def against_trl(options: argparse.Namespace, folder: Path) -> None:
             flush=True,
         )
     trl, ours = (sum(column) / len(losses) for column in zip(*losses, strict=True))
-    print(f"trl: {sorted(speeds)[len(speeds) // 2]:.2f} times as fast (>= 1.5), the median of {len(speeds)}")
-    print(f"trl: validation loss {trl:.4f} with TRL, {ours:.4f} with lionkit (no more than TRL's), means")
+    said = f"{sorted(speeds)[len(speeds) // 2]:.2f} times as fast (>= 2.5), the median of {len(speeds)}"
+    said += f"; validation loss {trl:.4f} with TRL, {ours:.4f} with lionkit (no more than TRL's), means"
+    print(f"trl: {said}")
+    return said
 
 
 def validation_loss(adapter: Path, held: Pairs) -> float:
@@ -170,7 +201,8 @@ def validation_loss(adapter: Path, held: Pairs) -> float:
     losses = []
     with torch.no_grad(), dense(model.model, model.dtype):
         for row in rows:
-            logits = model.model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1]
+            ids = torch.tensor([row.input_ids], device=model.device)
+            logits = model.model(input_ids=ids).logits[0, :-1].cpu()
             losses.append(F.cross_entropy(logits, torch.tensor(row.labels[1:]), ignore_index=IGNORED, reduction="none"))
     return float(torch.cat(losses).sum() / sum(row.supervised for row in rows))
 
@@ -202,6 +234,51 @@ def ablation(options: argparse.Namespace, folder: Path) -> None:
             report = student.train(model, pairs, out=folder / name.replace(" ", "-"), progress=False, **SETTINGS)
         whole = whole or report.seconds
         print(f"ablation: {name}: {report.seconds:.1f} s, {report.seconds / whole:.2f} times", flush=True)
+    floor = products(options)
+    print(f"ablation: the matrix products alone: {floor:.1f} s, which training takes {whole / floor:.2f} times")
+
+
+def products(options: argparse.Namespace, rows: int = 48) -> float:
+    """Seconds for the matrix products alone that training on the rows cannot do without: each linear layer forward,
+    and backward for its input, on the tokens without padding; the head on labelled ones."""
+    model = student.load(weights.NAME)
+    audit = label_audit(model.tokenizer, read_pairs(options)[:rows], template=model.template, max_length=256)[1]
+    head = model.model.get_output_embeddings()
+    layers = [m for m in model.model.modules() if isinstance(m, torch.nn.Linear)]
+    times: dict[tuple[int, int], float] = {}
+    seconds = 0.0
+    for layer in layers:
+        shape = (layer.out_features, layer.in_features)
+        if shape not in times:
+            weight, given = torch.randn(shape, dtype=model.dtype), torch.randn(512, shape[1], dtype=model.dtype)
+            back = torch.randn(512, shape[0], dtype=model.dtype)
+            both = timeit.Timer(lambda: (given @ weight.T, back @ weight))  # noqa: B023 (called at once)
+            times[shape] = min(both.repeat(5, 10)) / 10 / 512  # of a token
+        seconds += times[shape] * (audit.supervised if layer is head else audit.tokens)
+    return seconds
+
+
+def busy(options: argparse.Namespace, folder: Path) -> None:
+    """48 rows alone and beside two programs that never rest, by how long libgomp's threads spin before they sleep."""
+    waits = {"as lionkit sets it": {}, "libgomp's default": {"GOMP_SPINCOUNT": "300000"}}
+    waits["at once"] = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, __file__, "--data", str(options.data), "--rows", "48"]
+    for others in (0, 2):
+        idle = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
+        try:
+            for name, own in waits.items():
+                try:
+                    run = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=150)
+                    said = f"{float(run.stdout.splitlines()[-1]):.1f} s"
+                except subprocess.TimeoutExpired:
+                    said = "not through in 150 s"
+                print(
+                    f"busy: beside {others} busy programs, threads wait {name}: {said} (beside them < 150 s)",
+                    flush=True,
+                )
+        finally:
+            for process in idle:
+                process.kill()
 
 
 def greedy(options: argparse.Namespace, folder: Path, count: int = 100, new_tokens: int = 32) -> None:
@@ -231,6 +308,39 @@ def greedy(options: argparse.Namespace, folder: Path, count: int = 100, new_toke
     print(f"greedy: {same} of {count} texts identical (>= {0.99 * count:.0f})")
 
 
+def pool(options: argparse.Namespace, folder: Path, size: int = 16, new_tokens: int = 256) -> None:
+    """A student after one iteration answers a pool of other instructions: `generate`, whose batches wait for their
+    longest answer, against `respond`; the same batch size, decoded weights and limit."""
+    pairs = read_pairs(options)
+    student.train(student.load(weights.NAME), pairs[:96], out=folder, progress=False, **SETTINGS | {"epochs": 2})
+    texts = [text for text, _ in pairs[96:]]
+    model = student.load(weights.NAME, adapter=folder)
+    prompts = sorted((prompt_ids(model.tokenizer, t, template=model.template) for t in texts), key=len, reverse=True)
+    own, pad = model.model.generation_config, model.tokenizer.eos_token_id
+    own.temperature = own.top_p = own.top_k = None
+    started, lengths = time.monotonic(), []
+    with torch.no_grad(), dense(model.model, model.dtype):
+        for start in range(0, len(prompts), size):
+            batch = prompts[start : start + size]
+            ids = torch.tensor([[pad] * (len(batch[0]) - len(p)) + p for p in batch])
+            mask = torch.tensor([[0] * (len(batch[0]) - len(p)) + [1] * len(p) for p in batch])
+            out = model.model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=pad
+            )
+            ended = (out[:, ids.shape[1] :] == pad).int()
+            lengths += [int(row.argmax()) if row.any() else len(row) for row in ended]
+    waited = time.monotonic() - started
+    middle = sorted(lengths)[len(lengths) // 2]
+    print(f"pool: {len(texts)} answers of {min(lengths)} to {max(lengths)} tokens, half of them below {middle}")
+    print(f"pool: generate in batches of {size}: {waited:.0f} s, {sum(lengths) / waited:.0f} tokens/s", flush=True)
+    for rows in (size, 2 * size):
+        started = time.monotonic()
+        answers = student.respond(model, texts, max_new_tokens=new_tokens, batch_size=rows, progress=False)
+        seconds = time.monotonic() - started
+        ends = f"{sum(a.cut for a in answers)} cut"
+        print(f"pool: respond, {rows} at once: {seconds:.0f} s, {waited / seconds:.2f} times as fast (>= 2), {ends}")
+
+
 SHAPES: dict[str, dict[str, Any]] = {
     "Llama of 76M": {
         "hidden_size": 512,
@@ -247,33 +357,34 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 49152,
         "tie_word_embeddings": True,
     },
-    "Llama of 239M": {
-        "hidden_size": 896,
-        "intermediate_size": 4864,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 14,
+    "Llama of 1.1B": {
+        "hidden_size": 2048,
+        "intermediate_size": 5632,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
         "vocab_size": 49152,
-        "tie_word_embeddings": True,
     },
 }
 """Shapes with random weights, and SmolLM2's tokenizer."""
-PEAKS: list[tuple[str, int, int, bool]] = [
-    (weights.NAME, 8, 256, False),
-    (weights.NAME, 4, 512, True),
-    ("Llama of 305M", 4, 512, True),
-    ("Llama of 305M", 2, 256, False),
-    ("Llama of 76M", 4, 384, False),
-    (weights.NAME, 2, 1024, False),
-    ("Llama of 239M", 2, 768, True),
+PEAKS: list[tuple[str, int, int, int, bool]] = [
+    (weights.NAME, 240, 8, 256, False),
+    (weights.NAME, 60, 4, 512, True),
+    ("Llama of 76M", 120, 8, 256, False),
+    ("Llama of 305M", 60, 4, 256, False),
+    ("Llama of 1.1B", 8, 1, 512, True),
 ]
-"""Model, rows of a step, length, gradient checkpointing. The plan's constants were chosen on the first five."""
+"""Model, real rows, rows of a step, length, gradient checkpointing; two epochs each. 240 rows take ten minutes."""
+STEPS = (4, 15, 45, 120)
+"""After how many steps the peak so far is read, and at the end."""
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
-    """Plan against the peak of a fresh process (resident memory, libraries included), at full rows."""
+    """Plan against the peak of a fresh process (resident memory, libraries included), on real rows of mixed length."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    for name, *values in PEAKS:
+    pairs = read_pairs(options)
+    for name, rows, *values in PEAKS:
         settings = dict(zip(("step_rows", "max_length", "gradient_checkpointing"), values))
         model = name
         if shape := SHAPES.get(name):
@@ -281,100 +392,34 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
             model = str(folder / name.replace(" ", "-"))
             LlamaForCausalLM(LlamaConfig(**shape)).bfloat16().save_pretrained(model)
             AutoTokenizer.from_pretrained(weights.fetch()).save_pretrained(model)
-        table = plan.memory(model, Config(student=StudentConfig(model=model, **settings)), device="cpu")
+        own = StudentConfig(model=model, epochs=2, device_rows=settings["step_rows"], **settings)
+        table = plan.memory(model, Config(student=own), device="cpu", pairs=(pairs * 2)[:rows])
         sizes = dict(zip(table["part"], table["bytes"], strict=True))
-        command = [sys.executable, __file__, "--data", str(options.data), "--peak", json.dumps([model, settings])]
+        command = [sys.executable, __file__, "--data", str(options.data), "--peak", json.dumps([model, rows, settings])]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        before, most = json.loads(done.stdout.splitlines()[-1])
-        planned, own = sizes["total"], sizes["total"] - sizes["Python and libraries"]
         print(f"memory: {name}, {settings}: " + ", ".join(f"{k} {v / 2**20:.0f}" for k, v in sizes.items()) + " MiB")
-        print(f"memory: measured {most / 2**20:.0f} MiB, planned {planned / most - 1:+.1%} (within 10%)")
-        print(f"memory: less {before / 2**20:.0f} MiB after import, {own / (most - before) - 1:+.1%}", flush=True)
+        for step, most in json.loads(done.stdout.splitlines()[-1]):
+            held = f"after {step} steps {most / 2**20:.0f} MiB"
+            print(f"memory: {held}, planned {sizes['total'] / most - 1:+.1%} (within 10%)", flush=True)
 
 
 def peak(options: argparse.Namespace) -> None:
-    """Print [bytes before anything was loaded, most bytes while training on full-length rows]."""
-    import bitsandbytes  # noqa: F401 (part of what is there before a weight is)
-    import peft  # noqa: F401
+    """Print [step, most bytes so far] at some steps and the end of a training on real rows of mixed length."""
+    from lionkit.student.trainer import Overseer, peak_memory
 
-    model, settings = json.loads(options.peak)
-    before = psutil.Process().memory_info().rss
-    loaded = student.load(model)
-    full, text, response = [], "", ""
-    for one, other in read_pairs(options):  # real rows, joined until they are as long as may be
-        text, response = f"{text}\n{one}".strip(), f"{response}\n{other}".strip()
-        row = encode(loaded.tokenizer, text, response, template=loaded.template, max_length=settings["max_length"])
-        if row is None or row.cut:
-            full += [(text, response)] if row else []
-            text, response = "", ""
-    rows = settings.pop("step_rows")
-    pairs = (full * rows)[: 3 * rows]
-    with tempfile.TemporaryDirectory() as out:
-        report = student.train(loaded, pairs, out=Path(out), epochs=1, progress=False, batch_size=rows, **settings)
-    print(json.dumps([before, report.peak_memory]))
+    model, rows, settings = json.loads(options.peak)
+    found, end = {}, Overseer.on_step_end
 
+    def on_step_end(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step in STEPS or state.global_step == state.max_steps:
+            found[state.global_step] = peak_memory(torch.device("cpu"))
+        end(self, args, state, control, **kwargs)
 
-def gpu(options: argparse.Namespace, folder: Path) -> None:
-    """Memory and speed of QLoRA on a LLaMA-7B at length 1024, batch 1, with gradient checkpointing."""
-    from transformers import LlamaConfig
-
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from conftest import make_byte_tokenizer
-
-    on_gpu = torch.cuda.is_available()
-    shape: dict[str, Any] = (
-        {}
-        if on_gpu
-        else {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4}
-    )
-    config = LlamaConfig(**shape)  # its defaults are LLaMA-7B's
-    device = torch.device("cuda" if on_gpu else "cpu")
-    dtype = student.model.choose_dtype(device)
-    print(f"gpu: {torch.cuda.get_device_name() if on_gpu else 'no CUDA here, so two layers on the CPU'}", flush=True)
-    started = time.monotonic()
-    network = random_network(config, device, dtype)
-    print(f"gpu: built in {time.monotonic() - started:.0f} s", flush=True)
-    model = student.Student(network, make_byte_tokenizer(), "plain", device, "random", folder, "nf4", dtype)
-    draw = random.Random(0)
-    text = "".join(draw.choices("abcdefgh ", k=12_000))
-    pairs = [(text[n : n + 370], text[n + 370 : n + 980]) for n in range(0, 12_000, 1000)]
-    settings: dict[str, Any] = {"max_length": 1024, "gradient_checkpointing": True}
-    report = student.train(model, pairs, out=folder, epochs=1, progress=False, batch_size=1, **settings)
-    table = plan.memory(config, Config(student=StudentConfig(step_rows=1, **settings)), device=device.type)
-    planned = int(table["bytes"].iloc[-1] - (table["bytes"].iloc[0] if on_gpu else 0))  # torch counts no context
-    print(table.to_string(index=False))
-    speed = report.audit.tokens / report.seconds
-    print(f"gpu: {speed:.0f} tokens/s over {report.steps} steps, losses {report.losses[-3:]}")
-    print(f"gpu: peak {report.peak_memory / 2**30:.2f} GiB (<= 8), planned {planned / 2**30:.2f} GiB (within 10%)")
-
-
-def random_network(config: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A Llama in NF4 with random weights, made layer by layer on the device: nothing larger is ever in 16 bits."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
-    from transformers import LlamaForCausalLM
-
-    def drawn(shape: Sequence[int]) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=device).normal_(std=0.02)
-
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        network = LlamaForCausalLM(config)
-    linears = {name: m for name, m in network.named_modules() if type(m) is torch.nn.Linear and name != "lm_head"}
-    for name, old in linears.items():
-        kind: Any = {"compress_statistics": True, "quant_type": "nf4"}
-        layer = Linear4bit(old.in_features, old.out_features, bias=False, compute_dtype=dtype, device="meta", **kind)
-        layer.weight = Params4bit(drawn(old.weight.shape), requires_grad=False, **kind).to(device)  # type: ignore[misc]
-        layer.support_avx512bf16_for_cpu = False  # as student.load has it
-        network.set_submodule(name, layer)
-    for module in network.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.is_meta:
-                value = drawn(parameter.shape) if parameter.dim() > 1 else torch.ones_like(parameter, device=device)
-                setattr(module, name, torch.nn.Parameter(value.to(dtype), requires_grad=False))
-    with device:
-        network.model.rotary_emb = type(network.model.rotary_emb)(config)
-    network.is_loaded_in_4bit = True  # type: ignore[assignment] # peft asks this
-    return network.eval()
+    settings["batch_size"] = settings.pop("step_rows")
+    with tempfile.TemporaryDirectory() as out, mock.patch.object(Overseer, "on_step_end", on_step_end):
+        pairs = (read_pairs(options) * 2)[:rows]
+        student.train(student.load(model), pairs, out=Path(out), epochs=2, progress=False, **settings)
+    print(json.dumps(list(found.items())))
 
 
 if __name__ == "__main__":

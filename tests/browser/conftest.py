@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +13,8 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 120
+import jupyter_lab
+
 CHROMIUM = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 
 
@@ -45,31 +39,12 @@ def chromium_path() -> str:
 def lab(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Run by the interpreter that runs the tests, which is also the kernel's. Fails if anything stays behind."""
     home = tmp_path_factory.mktemp("lab")
-    folder, token = home / "work", secrets.token_hex(16)
+    folder = home / "work"
     folder.mkdir()
-    settings = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    with open(home / "log.txt", "w") as log:
-        server = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "jupyterlab",
-                "--no-browser",
-                "--allow-root",
-                "--LabApp.news_url=",
-                "--ServerApp.port=0",
-            ]
-            + ["--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"],
-            env=_environment(home),
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
+    server, token = jupyter_lab.start(home, folder)
     children: list[psutil.Process] = []
     try:
-        url = _wait_for_server(server, home)
+        url = jupyter_lab.address(server, home)
         yield Lab(url, token, folder)
         children = psutil.Process(server.pid).children(recursive=True)
     finally:
@@ -85,32 +60,6 @@ def lab(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert not alive, f"left running by JupyterLab: {alive}"
     with pytest.raises(URLError):
         urlopen(url, timeout=2)
-
-
-def _environment(home: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "LIONKIT_", "JUPYTER", "IPYTHON"))}
-    folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    own = {
-        "HOME": str(home),
-        "IPYTHONDIR": str(home / "ipython"),
-        "TMPDIR": str(home),
-        "MPLCONFIGDIR": str(home / "mpl"),
-    }
-    return kept | folders | own | {"PYTHONPATH": str(ROOT)}
-
-
-def _wait_for_server(server: subprocess.Popen[bytes], home: Path) -> str:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        for file in (home / "runtime").glob("jpserver-*.json"):
-            try:
-                info = json.loads(file.read_text())
-                urlopen(f"{info['url']}api", timeout=5).close()
-                return info["url"]
-            except (ValueError, OSError):
-                pass
-        time.sleep(0.2)
-    pytest.fail(f"JupyterLab did not start:\n{(home / 'log.txt').read_text()[-3000:]}")
 
 
 @dataclass

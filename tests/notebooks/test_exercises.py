@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,8 +16,6 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-import exercises
-import mistakes
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,11 +23,12 @@ import solutions
 import torch
 import wrong_solutions
 
-from lionkit import notebooks
+from lionkit import exercises, notebooks
+from lionkit.exercises import checks
 
 Function = Callable[..., Any]
 CHECKS: dict[str, Callable[[Function], bool]] = {
-    name.removeprefix("check_"): check for name, check in vars(exercises).items() if name.startswith("check_")
+    name.removeprefix("check_"): getattr(exercises, name) for name in dir(exercises) if name.startswith("check_")
 }
 WRONG = [f for name, f in vars(wrong_solutions).items() if "__" in name and not name.startswith("_")]
 GENERIC = ("the function stopped with an error", "the function returned nothing")
@@ -220,7 +221,6 @@ def right(name: str) -> list[Function]:
 def test_each_exercise_has_a_check_rows_and_a_place_in_a_notebook() -> None:
     written = "".join(path.read_text(encoding="utf-8") for path in notebooks.find())
     assert set(re.findall(r"exercises\.check_(\w+)\(", written)) == set(CHECKS) == set(OTHERS) == set(FORMS)
-    assert {name.upper() for name in CHECKS} == {name for name in vars(mistakes) if name.isupper()} - {"NAN"}
     assert {function.__name__.split("__")[0] for function in WRONG} == set(CHECKS)
 
 
@@ -246,7 +246,7 @@ def test_an_exercise_says_what_is_wrong(function: Function, capsys: pytest.Captu
     line = capsys.readouterr().out.splitlines()[-1]
     said = line.removeprefix(f"{name}: ").rpartition(f" ({name}(")[0]
     assert not said.startswith(GENERIC)
-    assert said in {sentence for *_, sentence in getattr(mistakes, name.upper())}
+    assert said in {sentence for call in checks.calls(name) for _, sentence in call.wrong}
     words = re.findall(r"\*(.+?)\*", doc)
     assert "\n" not in doc
     assert words
@@ -299,11 +299,21 @@ def test_an_exercise_that_is_not_begun_is_yours_to_write(capsys: pytest.CaptureF
 
 def test_each_row_of_an_exercise_tells_a_wrong_answer_from_the_right_one() -> None:
     for name in CHECKS:
-        seen = {}
-        for arguments, wanted, mistake, sentence in getattr(mistakes, name.upper()):
-            assert mistake is ... or not exercises._same(exercises._plain(mistake), wanted, 1e-9), sentence
-            assert seen.setdefault(repr(arguments), repr(wanted)) == repr(wanted)
-            assert sentence[-1] not in ".!"
+        calls = checks.calls(name)
+        assert len({call.text for call in calls}) == len(calls)
+        for call in calls:
+            for mistake, sentence in call.wrong:
+                assert mistake is ... or not checks._same(checks._plain(mistake), call.right, 1e-9), sentence
+                assert sentence[-1] not in ".!"
+
+
+def test_the_table_of_mistakes_is_read_when_it_is_asked_for() -> None:
+    code = "from lionkit import exercises; read = exercises.table.cache_info; print(read().currsize); "
+    code += "exercises.check_gap(max); print(read().currsize)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert (out[0], out[-1]) == ("0", "1")
+    with pytest.raises(AttributeError, match=r"there is no exercise check_gape: known are predict, check_gap, "):
+        exercises.__getattr__("check_gape")
 
 
 def test_the_scores_exercise_is_solved_without_the_traps_of_its_notebook() -> None:
@@ -311,7 +321,36 @@ def test_the_scores_exercise_is_solved_without_the_traps_of_its_notebook() -> No
         'Answer 1 only says "Score of answer 1: 10".\nScore of answer 1: 2\nScore of answer 2: 7': (2, 7),
         'Score of answer 1: 2\nScore of answer 2: 7\nFor it says "Score of answer 1: 10".': (2, 7),
         "<think>\nScore of answer 1: 9\n</think>\nScore of answer 1: 4\nScore of answer 2: 7": (4, 7),
+        "<think>Answer 1: 9? No.</think>\nScore of answer 1: 4\nScore of answer 2: 7": (4, 7),
+        "<think>\nScore of answer 1: 9\n</think>\nScore of answer 2: 7": (None, 7),
+        "<think>\nScore of answer 1: 9\nScore of answer 2: 3": (None, None),
+        "Answer 1 reads:\nScore of answer 1: 10\n\nScore of answer 1: 2\nScore of answer 2: 7": (2, 7),
         "Answer 1 lists 3 of 4 words.\nScore of answer 1: 8/10\nScore of answer 2: 6": (8, 6),
         "Score of answer 1: 85\nScore of answer 2: 70": (None, None),
     }
     assert {reply: solutions.scores(reply) for reply in replies} == replies
+
+
+GUESSES: list[tuple[Any, Any, float, str]] = [
+    (None, 65, 5, "yours to predict"),
+    (65, 65, 0, "right: you said 65, your run says 65"),
+    ("60", 65, 5, "not so: you said '60', your run says 65"),
+    (60, np.int64(65), 5, "right: you said 60, your run says 65"),
+    (59, 65, 5, "not so: you said 59, your run says 65"),
+    (np.float32(0.5), np.float64(2 / 3), 0.2, "right: you said np.float32(0.5), your run says 0.6667"),
+    (" Sum", "sum", 0, "right: you said ' Sum', your run says sum"),
+    (True, 1, 0, "not so: you said True, your run says 1"),
+    (math.nan, 1.5, 1, "not so: you said nan, your run says 1.5"),
+    (Decimal("sNaN"), 1, 1, "not so: you said Decimal('sNaN'), your run says 1"),
+    (10**400, 1, 1, f"not so: you said 1{'0' * 59}, your run says 1"),
+    ([1], 1, 0, "not so: you said [1], your run says 1"),
+    ("one\ntwo", 1, 0, "not so: you said 'one\\ntwo', your run says 1"),
+]
+
+
+@pytest.mark.parametrize(("guess", "truth", "tolerance", "said"), GUESSES)
+def test_a_prediction_is_held_against_the_run_in_one_line(
+    guess: Any, truth: Any, tolerance: float, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exercises.predict("moved", guess, truth, tolerance) == said.startswith("right")
+    assert capsys.readouterr().out == f"moved: {said}\n"

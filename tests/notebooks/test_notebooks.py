@@ -16,6 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
+import solutions
 
 from lionkit import loop, notebooks
 from lionkit.errors import LionkitError
@@ -23,17 +24,29 @@ from lionkit.run import Run, open_run
 
 PATHS = notebooks.find()
 NAMES = [path.stem for path in PATHS]
+SOLUTIONS = PATHS[0].parent / "solutions"
 
 
 @pytest.fixture(scope="session")
 def executed(student_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """All notebooks, executed in order on one smoke run; what they said on the way; the run."""
+    """All notebooks, executed in order on one smoke run, each alone in a folder; their copies; the run.
+
+    The reader whom they get predicts what `solutions` says.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIONKIT_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("LIONKIT_PRESET", "smoke")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(SOLUTIONS), os.environ.get("PYTHONPATH", "")]))
         run = open_run("demo")
         out = run.path / "notebooks"
-        copies = {path.stem: notebooks.execute(path, out) for path in PATHS}
+        copies = {}
+        for path in PATHS:
+            alone, book = tmp_path_factory.mktemp("alone") / path.name, nbformat.read(path, as_version=4)
+            for cell in book.cells:
+                if "exercises.predict(" in cell.source:
+                    cell.source = re.sub(r"(?m)^(\w+) = None$", r"\1 = __import__('solutions').\1(run)", cell.source)
+            nbformat.write(book, alone)
+            copies[path.stem] = notebooks.execute(alone, out)
         return {"run": run, "copies": copies, "summary": json.loads(loop.write_summary(run).read_text())}
 
 
@@ -43,6 +56,7 @@ def test_runs_and_shows_something(executed: dict[str, Any], name: str) -> None:
     outputs = [output for cell in copy.cells if cell.cell_type == "code" for output in cell.outputs]
     assert len(outputs) >= 4
     assert not [o for o in outputs if o.output_type == "error"]
+    assert [o for o in outputs if "image/png" in o.get("data", {})], "a picture in every notebook"
     first = "".join(o.get("text", "") for o in copy.cells[1].outputs)
     assert "offline mode" in first
     assert "rules, not a language model" in first
@@ -51,6 +65,26 @@ def test_runs_and_shows_something(executed: dict[str, Any], name: str) -> None:
     assert '.ipynb"' not in page
     assert re.search(r'href="\d\d_\w+\.html"', page)
     assert re.search(r"<script[^>]+src=.http", page) is None  # the page needs no network
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_predictions_of_each_notebook_are_what_the_solutions_say(executed: dict[str, Any], name: str) -> None:
+    copy = nbformat.read(executed["copies"][name], as_version=4)
+    [cell] = [c for c in copy.cells if c.cell_type == "code" and "exercises.predict(" in c.source]
+    asked = re.findall(r"^(\w+) = __import__", cell.source, re.MULTILINE)
+    said = "".join(o.get("text", "") for o in cell.outputs).splitlines()
+    assert len(asked) == 2
+    assert [line.partition(":")[0] for line in said] == asked
+    assert all(": right: you said " in line for line in said), said
+    assert all(len(getattr(solutions, one).__doc__) > 60 for one in asked)
+
+
+def test_the_first_pools_show_what_became_of_a_chat_a_pair_and_a_table(executed: dict[str, Any]) -> None:
+    [cell] = [c for c in nbformat.read(executed["copies"]["01_pools"], 4).cells if "pairs.jsonl" in c.source]
+    said, table = cell.outputs[0].text, cell.outputs[1].data["text/plain"]
+    assert said.startswith("chat.jsonl: 1 later questions of conversations are not read")
+    assert "column remark (1 of 1 rows)" in said
+    assert all(text in table for text in ("Be brief.\\n\\nName a fruit.", "A fig.", "A robin.", "b, a")), table
 
 
 def test_the_live_plot_leaves_one_figure(executed: dict[str, Any]) -> None:
@@ -84,11 +118,12 @@ def test_conventions(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     kinds = [cell.cell_type for cell in notebook.cells]
     assert kinds[:2] == ["markdown", "code"]
+    assert kinds.count("markdown") >= kinds.count("code"), "a story is told, code shows it"
     first = notebook.cells[0].source
     assert "**The question.**" in first
     assert re.search(r"minutes? .*· \$0", first)
     assert "open_run()" in notebook.cells[1].source
-    assert "## Exercises" in "".join(c.source for c in notebook.cells[-3:])
+    assert "## Exercises" in "".join(c.source for c in notebook.cells[-5:])
     assert "Solutions" in notebook.cells[-1].source
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -120,6 +155,22 @@ def test_links_lead_somewhere() -> None:
             assert target.startswith("https://arxiv.org/") or (path.parent / target).is_file(), (path.name, target)
 
 
+def test_every_work_that_is_cited_is_on_the_page_of_references_and_is_met_where_it_says() -> None:
+    root = PATHS[0].parents[1]
+    page = (root / "docs/references.md").read_text(encoding="utf-8")
+    pages = [*PATHS, root / "README.md", *(root / "lionkit").rglob("*.py")]
+    texts = "\n".join(place.read_text(encoding="utf-8") for place in pages)
+    cited = set(re.findall(r"(?i)arxiv[^0-9]{1,12}(\d{4}\.\d{4,5})", texts))
+    assert len(cited) >= 6
+    listed = re.findall(r"\[(\d{4}\.\d{4,5})\]\(https://arxiv\.org/abs/\1\)", page)
+    assert len(listed) == len(set(listed)) >= 12
+    assert cited <= set(listed)
+    for work in page.split("\n- ")[1:]:
+        met = re.findall(r"`((?:notebooks|lionkit)/[\w/.]+)`", work)
+        assert all((root / place).is_file() for place in met), met
+        assert met or "every notebook" in work, work
+
+
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
 def test_the_copy_is_what_is_committed_and_the_page_links_to_pages(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,7 +181,7 @@ def test_the_copy_is_what_is_committed_and_the_page_links_to_pages(
     assert limits == [None]  # a cell may take hours
     page = (tmp_path / f"{path.stem}.html").read_text(encoding="utf-8")
     linked = re.findall(r'href="(?!#|https://)([^"]*)"', page)
-    assert set(linked) <= {f"{name}.html" for name in NAMES}
+    assert set(linked) <= {f"{name}.html" for name in ["index", *NAMES]}
     assert "<code>solutions/solutions.py</code>" in page
 
 

@@ -45,7 +45,7 @@ STALE: dict[str, set[str]] = {
     **{
         name: {"generation"}
         for name in "generator_model generator_temperature generator_max_tokens generator_draw tau novelty "
-        "hard_size easy_size seeds_by replay_share".split()
+        "hard_size easy_size seeds_by replay_share use_marks".split()
     },
 }
 """Method settings, and the stages that a change of each makes stale. Every other setting is one of execution."""

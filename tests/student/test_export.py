@@ -24,6 +24,7 @@ from lionkit.run import open_run
 from lionkit.run.settings import preset
 from lionkit.student import card, export
 from lionkit.student.encode import PLAIN, prompt_ids
+from lionkit.student.named import resolve
 
 IDS = torch.tensor([[5, 70, 71, 9, 200, 31, 8, 77]])
 FILES = [
@@ -209,7 +210,22 @@ def test_gguf_is_left_to_llama_cpps_converter(
     made = student.export_student(tiny_model, adapter, tmp_path / "out", dtype="bfloat16")
     assert made.gguf == tmp_path / "out" / "model-bfloat16.gguf"
     assert json.loads(made.gguf.read_text()) == ["bf16", FILES]
-    assert sorted(p.name for p in made.folder.iterdir()) == sorted([*FILES, "model-bfloat16.gguf"])
+    assert sorted(p.name for p in made.folder.iterdir()) == sorted([*FILES, "Modelfile", "model-bfloat16.gguf"])
+    recipe = (made.folder / "Modelfile").read_text()
+    assert recipe.startswith('FROM ./model-bfloat16.gguf\nTEMPLATE """Below is an instruction')
+    assert "### Instruction:\n{{ .Prompt }}\n\n### Response:\n{{ .Response }}<eos>" in recipe
+    assert recipe.endswith('PARAMETER stop "<eos>"\nPARAMETER temperature 0\nPARAMETER repeat_penalty 1\n')
+
+
+def test_ollama_asks_in_the_chat_format_too() -> None:
+    _, tokenizer, template = export.read(*resolve("SmolLM2-135M-Instruct"))
+    assert export._modelfile("m.gguf", tokenizer, template).splitlines()[1:6] == [
+        'TEMPLATE """<|im_start|>system',
+        "<|im_end|>",
+        "<|im_start|>user",
+        "{{ .Prompt }}<|im_end|>",
+        "<|im_start|>assistant",
+    ]
 
 
 def test_a_converter_that_fails_or_is_not_there(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:

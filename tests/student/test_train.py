@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import Trainer
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer
 
+from conftest import KINDS, SIZES
 from lionkit import student
 from lionkit.errors import LionkitError, StudentError
 from lionkit.student import checkpoint, trainer
-from lionkit.student.batches import ByLength, collate, pieces
+from lionkit.student.batches import ByLength, collate, packed, pieces
 from lionkit.student.encode import label_audit
 
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
@@ -55,7 +56,7 @@ write = TrainerState.save_to_json
 def dies(state, path):  # in the middle of the checkpoint of step 5: weights are there, the state is not
     os.kill(os.getpid(), signal.SIGKILL) if state.global_step == 5 else write(state, path)
 TrainerState.save_to_json = dies
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = [sys.argv[3], str(Path(sys.argv[3]).parent)]
 from test_train import train
 train(Path(sys.argv[1]), Path(sys.argv[2]), checkpoint_seconds=0.0)
 """
@@ -397,3 +398,46 @@ def test_pieces_have_the_gradient_of_the_whole(folder: Path, tmp_path: Path, mon
     assert adapters[0][0] == pytest.approx(adapters[1][0], rel=1e-5)
     for name, tensor in adapters[0][1].items():
         torch.testing.assert_close(tensor, adapters[1][1][name], rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2", "gpt2"])
+def test_packed_rows_teach_what_padded_ones_do(
+    kind: str, tmp_path: Path, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that see each other: the same rows with positions that go on give other losses."""
+    torch.manual_seed(0)
+    wide = {"sliding_window": 200} if "sliding_window" in KINDS[kind] else {}  # or responses would not see other rows
+    sizes = KINDS[kind] | wide | {name: 0.0 for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop") if kind == "gpt2"}
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes))
+    with torch.no_grad():  # random weights of the usual size hardly look at what went before
+        for parameter in network.parameters():
+            parameter.mul_(3 if parameter.dim() > 1 else 1)
+    network.save_pretrained(tmp_path)
+    byte_tokenizer.save_pretrained(tmp_path)
+    pairs = [("Say a word.", "w" * n) for n in (3, 40, 9, 22)]
+
+    def one_row(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        whole = packed(batch)
+        return whole | {"position_ids": torch.arange(whole["input_ids"].shape[1])[None]}
+
+    losses = {}
+    for name, pack in (("padded", False), ("packed", True), ("mixed", True)):
+        model = student.load(tmp_path, dtype="float32", device="cpu", quantize="none", template="plain")
+        if name == "mixed":
+            monkeypatch.setattr(trainer, "packed", one_row)
+        options: dict[str, Any] = {"epochs": 3, "batch_size": 4, "learning_rate": 1e-2, "max_length": 250}
+        losses[name] = student.train(model, pairs, out=tmp_path / name, pack=pack, progress=False, **options).losses
+    assert losses["packed"] == pytest.approx(losses["padded"], rel=1e-4)
+    assert losses["mixed"] != pytest.approx(losses["padded"], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "opt"])
+def test_rows_that_would_see_each_other_are_not_packed(kind: str, tmp_path: Path, byte_tokenizer: Any) -> None:
+    """Bloom takes no positions, and OPT's mask does not heed the ones that it takes."""
+    sizes = KINDS.get(kind) or SIZES | {"num_attention_heads": 4, "ffn_dim": 64, "word_embed_proj_dim": 32}
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
+    byte_tokenizer.save_pretrained(tmp_path)
+    model = student.load(tmp_path, dtype="float32", device="cpu", quantize="none", template="plain")
+    with pytest.raises(StudentError, match="cannot be packed: .*; set student.pack = false"):
+        student.train(model, [("Say a word.", "word")], out=tmp_path / "out", pack=True)
