@@ -7,6 +7,7 @@ train (gloo on CPUs, NCCL on GPUs): each on the whole student (DDP), or with `sh
 which leads. Machines that do not share the folder of runs are not covered.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +71,7 @@ def _join() -> None:
         message = "WORLD_SIZE is set, but no launcher started this: unset it, or use accelerate launch"
         raise StudentError(message) from None
     _group = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
+    atexit.register(_end)
     command = [word for word in sys.argv[1:] if not word.startswith("--local")]  # some launchers add the rank
     for other, how in enumerate(all_have := gathered((__version__, torch.__version__, *command))):
         if how != all_have[0]:
@@ -77,6 +79,15 @@ def _join() -> None:
             if leads():
                 raise StudentError("process 0 and {} were started unlike: {}; {}".format(other, *told))
             raise SystemExit(1)
+
+
+def _end() -> None:
+    """End at once where the group was not left, after an error: one of its threads that wakes up in an interpreter
+    that is going aborts it, with a line of C++ under the error's own."""
+    if _group:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def processes() -> int:
