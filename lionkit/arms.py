@@ -132,9 +132,9 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
     """
     rows, seeds = [], scores["seed"].nunique()
     for (arm, iteration), own in scores.groupby(["arm", "iteration"], sort=False):
-        pairs = _beside(scores, own, base, iteration)
+        pairs = _beside(scores, (arm, iteration), (base, iteration))
         ahead = pairs["student"] - pairs["student_base"]
-        then = _beside(scores, own, arm, 1)
+        then = _beside(scores, (arm, iteration), (arm, 1))
         was, now = ((then[f"teacher{end}"] - then[f"student{end}"]).round(6) < tau for end in ("_base", ""))
         found = difference(scores, arm, base, iteration)
         by_seed = own.groupby("seed")[["student", "teacher"]].sum()
@@ -154,8 +154,7 @@ def table(scores: pd.DataFrame, base: str = RANDOM, tau: float = 1.0) -> pd.Data
 
 def difference(scores: pd.DataFrame, arm: str, base: str, iteration: int) -> evaluate.PairedDifference:
     """The arm's relative score less the base's after an iteration, over all seeds (`evaluate.over_seeds`)."""
-    own = scores[(scores["arm"] == arm) & (scores["iteration"] == iteration)]
-    pairs = _beside(scores, own, base, iteration)
+    pairs = _beside(scores, (arm, iteration), (base, iteration))
     return evaluate.over_seeds([np.array(group[PAIRED], float) for _, group in pairs.groupby("seed")])
 
 
@@ -165,8 +164,7 @@ def by_category(scores: pd.DataFrame, iteration: int) -> pd.DataFrame:
     return some.pivot_table(index="category", columns="arm", values="exact", sort=False)
 
 
-def _beside(scores: pd.DataFrame, own: pd.DataFrame, arm: str, iteration: int) -> pd.DataFrame:
-    """Rows of `own` beside those of another arm or iteration (suffix _base), where both were scored."""
-    base = scores[(scores["arm"] == arm) & (scores["iteration"] == iteration)]
-    both = own.merge(base, on=["seed", "number"], suffixes=("", "_base"))
-    return both.dropna(subset=PAIRED)
+def _beside(scores: pd.DataFrame, own: tuple[str, int], base: tuple[str, int]) -> pd.DataFrame:
+    """Rows of an arm after an iteration beside those of another arm or iteration (_base), where both were scored."""
+    one, two = (scores[(scores["arm"] == arm) & (scores["iteration"] == after)] for arm, after in (own, base))
+    return one.merge(two, on=["seed", "number"], suffixes=("", "_base")).dropna(subset=PAIRED)

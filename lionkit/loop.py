@@ -102,7 +102,8 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
 
     def make(stage: Stage) -> dict[str, Any]:
         found, settings = read_discrimination(run, iteration), stage.settings
-        split, honoured = _sides(run, stage, found)
+        marked = marks.snapshot(run, stage.folder) if settings.use_marks else {}
+        split = marks.honoured(pools.split_by_gap(found.instructions, found.verdicts, settings.tau), marked)
         chosen = generator.seeds.choose(split, found.verdicts, settings.seeds_by, settings.seed)
         anew = settings.seeds_by != "none"
         how: dict[str, Any] = {name: getattr(settings, name) if anew else 0 for name in ("hard_size", "easy_size")}
@@ -122,19 +123,11 @@ def generate(run: Run, roles: Roles, iteration: int) -> tuple[Pools, list[Candid
             records.write_jsonl(stage.folder / f"{name}.jsonl", items)
         counts = {"candidates": len(made.candidates), "new_hard": 0, "new_easy": 0}
         counts |= Counter(f"new_{item.source}" for item in made.instructions)
-        return counts | honoured | ({"replayed": len(old)} if old else {})
+        counts |= {"marked": marks.labelled(found.instructions, marked)} if settings.use_marks else {}
+        return counts | ({"replayed": len(old)} if old else {})
 
     run.make(iteration, "generation", make)
     return pools_for(run, iteration + 1), reading.read_candidates(run, iteration)
-
-
-def _sides(run: Run, stage: Stage, found: Judged) -> tuple[pools.Split, dict[str, int]]:
-    """The cache pool parted at τ; with `use_marks` as the marks say, and how many of them said something."""
-    split = pools.split_by_gap(found.instructions, found.verdicts, stage.settings.tau)
-    if not stage.settings.use_marks:
-        return split, {}
-    kept = marks.snapshot(run, stage.folder)
-    return marks.honoured(split, kept), {"marked": marks.labelled(found.instructions, kept)}
 
 
 def score(run: Run, roles: Roles, iteration: int) -> dict[str, Any]:

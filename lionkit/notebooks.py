@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html, strip_ansi
 
 from lionkit.errors import LionkitError
 from lionkit.files import write_text
@@ -26,7 +28,6 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 TEMPLATES = Path(__file__).parent / "templates"
 ONLY_HERE = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 """What the page may load: nothing from another machine."""
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 OF_THIS_RUN = re.compile(r" at 0x[0-9a-f]+|(?<= data-lk=')\w+")
 """Addresses in memory, and explorers' keys."""
 
@@ -56,7 +57,7 @@ def execute(path: Path, out: Path, *, title: str = "") -> Path:
     try:
         client.execute()
     except CellExecutionError as error:
-        problem = ANSI.sub("", f"{error.ename}: {error.evalue}").splitlines()[0]
+        problem = strip_ansi(f"{error.ename}: {error.evalue}").splitlines()[0]
     except (DeadKernelError, AssertionError):  # after Ctrl-C nbclient drops the kernel and then fails for want of it
         again = "interrupted; run it again to go on from here"
         problem = "the kernel died (out of memory?)" if client.km else again
@@ -94,15 +95,11 @@ def serve(run: Run, theme: str = "light") -> None:
     config.Voila.tornado_settings = {"headers": {"Content-Security-Policy": ONLY_HERE}}
     config.VoilaConfiguration.prelaunch_hook = _without_exercises
     config.VoilaConfiguration.page_config_hook = _without_mathjax
-    options = {
-        "Voila.ip": "127.0.0.1",
-        "VoilaConfiguration.template": "page",
-        "VoilaConfiguration.theme": theme,
-        "VoilaExecutor.cell_error_instruction": "Why is said in the terminal where `make page` runs.",
-    }
     [path] = [path for path in find() if path.stem.startswith("07_")]
-    given = [f"--{name}={value}" for name, value in options.items()]
-    Voila.launch_instance([str(path), "--no-browser", "--token", *given], config=config)
+    given = [str(path), "--no-browser", "--token", "--Voila.ip=127.0.0.1", "--VoilaConfiguration.template=page"]
+    told = "Why is said in the terminal where `make page` runs."
+    given += [f"--VoilaConfiguration.theme={theme}", f"--VoilaExecutor.cell_error_instruction={told}"]
+    Voila.launch_instance(given, config=config)
 
 
 def _without_exercises(handler: Any, notebook: Any, cwd: str) -> None:
@@ -150,9 +147,6 @@ def to_html(notebook: Any, name: str) -> str:
 
     It needs no network and no script: plots are inside it, widgets replaced by their text, links to code by its name.
     """
-    from nbconvert import HTMLExporter
-    from nbconvert.filters import markdown2html
-
     words = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     headings = re.findall(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', markdown2html(words))
     listed = pages()

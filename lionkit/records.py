@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lionkit import files
-from lionkit.errors import DataError
+from lionkit.errors import DataError, first_line
 
 STRICT = ConfigDict(strict=True, extra="forbid")
 Score = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -232,4 +232,6 @@ def _read_line(path: str | Path, number: int, line: bytes, kind: type[Record]) -
         told = f"{name} = {first['input']!r:.40}: {first['msg']}" if name else first["msg"]
     except UnicodeDecodeError:
         told = "not UTF-8 text"
+    except ValueError as error:  # of json: half a surrogate pair in a line that is broken too
+        told = first_line(error)
     raise DataError(path, number, f"not a {kind.__name__} record ({told})") from None

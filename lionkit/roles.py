@@ -38,16 +38,13 @@ class Roles:
     _loaded: tuple[Path | None, Any] | None = None
     _checked: list[Any] = field(default_factory=list)
 
-    def load(self, settings: Any, adapter: Path | None, *, fresh: bool = False) -> Any:
-        """The student with this adapter. The last one is kept, but not a `fresh` one: training changes it in place."""
-        if fresh or self._loaded is None or self._loaded[0] != adapter:
+    def load(self, settings: Any, adapter: Path | None) -> Any:
+        """The student with this adapter. The last one is kept."""
+        if self._loaded is None or self._loaded[0] != adapter:
             self._loaded = None  # frees the old weights before the new ones are loaded
             own = settings.student
-            options = {"quantize": own.quantize, "template": own.template, "seed": settings.seed}
-            student = self.student.load(own.model, adapter=adapter, **options)
-            if fresh:
-                return student
-            self._loaded = (adapter, student)
+            options = {"quantize": own.quantize, "template": own.template}
+            self._loaded = (adapter, self.student.load(own.model, adapter=adapter, **options))
         return self._loaded[1]
 
     def check(self, own: Any) -> None:
@@ -62,7 +59,8 @@ class Roles:
         self._loaded = None  # before memory is planned
         seed = settings.seed + stage.place.iteration
         planned = _announce(settings.student, seed, pairs) if isinstance(self.student, OwnStudent) else None
-        student = self.load(settings, before, fresh=True)
+        student = self.load(settings, before)
+        self._loaded = None  # training changes it in place: cut short, it is neither the old one nor the new
         options = {name: getattr(settings.student, name) for name in TRAINING}
         options |= {"batch_size": settings.student.step_rows, "seed": seed}
         if stage.place.iteration > 1 and settings.student.later_rate:
@@ -82,32 +80,32 @@ class Roles:
             limits = {"max_tokens": own.max_new_tokens, "temperature": own.temperature}
             return served.respond(self.served, items, model=name, weights=digest([own.model, weights]), **limits)
         made = [own.model, own.quantize, own.template, own.max_new_tokens, own.temperature, settings.seed]
-        kept = _Kept(stage.folder / f".student-{digest([made, weights, [i.text for i in items]])}.jsonl")
-        left, limit = [n for n in range(len(items)) if n not in kept.found], own.max_new_tokens
+        kept = stage.folder / f".student-{digest([made, weights, [i.text for i in items]])}.jsonl"
+        found = _kept(kept)
+        left, limit = [n for n in range(len(items)) if n not in found], own.max_new_tokens
+
+        def keep(place: int, answer: Any) -> None:
+            with open(kept, "ab") as file:
+                file.write(b"\n" + json.dumps([left[place], answer.text, answer.cut]).encode())
+
         if left:
             how = {"temperature": own.temperature, "batch_size": own.response_batch, "seed": settings.seed}
-            how |= {"max_new_tokens": limit, "keep": lambda n, answer: kept.keep(left[n], answer)}
-            found = self.student.respond(self.load(settings, adapter), [items[n].text for n in left], **how)
-            kept.found |= {n: (answer.text, answer.cut) for n, answer in zip(left, found, strict=True)}
+            how |= {"max_new_tokens": limit, "keep": keep}
+            answers = self.student.respond(self.load(settings, adapter), [items[n].text for n in left], **how)
+            found |= {n: (answer.text, answer.cut) for n, answer in zip(left, answers, strict=True)}
         reasons = {True: f"cut at {limit} tokens", False: ""}  # still judged: running on is the student's own mistake
-        answers = [kept.found[n] for n in range(len(items))]
-        return [Response(i.id, text, "ok", reasons[cut], own.model) for i, (text, cut) in zip(items, answers)]
+        rows = [(item.id, *found[n]) for n, item in enumerate(items)]
+        return [Response(id, text, "ok", reasons[cut], own.model) for id, text, cut in rows]
 
 
-class _Kept:
-    """The answers of a stage so far, by row: a file that each batch is added to as soon as it is there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: dict[int, tuple[str, bool]] = {}
-        for line in path.read_bytes().split(b"\n") if path.is_file() else []:
-            with suppress(ValueError):  # cut short by a kill
-                row, text, cut = json.loads(line)
-                self.found[row] = (text, cut)
-
-    def keep(self, row: int, answer: Any) -> None:
-        with open(self.path, "ab") as file:
-            file.write(b"\n" + json.dumps([row, answer.text, answer.cut]).encode())
+def _kept(path: Path) -> dict[int, tuple[str, bool]]:
+    """The answers of a stage that was cut short, by row: a file that each is added to as soon as it is there."""
+    found: dict[int, tuple[str, bool]] = {}
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
+        with suppress(ValueError):  # cut short by a kill
+            row, text, cut = json.loads(line)
+            found[row] = (text, cut)
+    return found
 
 
 class OwnStudent:
@@ -121,14 +119,13 @@ class OwnStudent:
 
 def open_roles(run: Run) -> Roles:
     """The roles that a run's settings name. Loads nothing yet."""
-    app, config = None, run.config
+    server, config = None, run.config
     if config.api.base_url == SANDBOX_URL:
-        from lionkit.sandbox import answer_key
-        from lionkit.sandbox import app as sandbox_app
+        from lionkit.sandbox import answer_key, app
 
-        app = sandbox_app.create_app(partial(answer_key.reply, bias=config.referee_bias))
+        server = app.create_app(partial(answer_key.reply, bias=config.referee_bias))
     replay = config.mode == "replay"
-    client = ChatClient(config.api, run.store, app=app, replay=replay)
+    client = ChatClient(config.api, run.store, app=server, replay=replay)
     if not config.student_url:
         return Roles(client, OwnStudent())
     from lionkit.student import served

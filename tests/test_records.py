@@ -90,6 +90,9 @@ def test_bad_line_is_named(tmp_path: Path) -> None:
         records.read_jsonl(path, Instruction)
     with pytest.raises(DataError, match="no such file"):
         records.read_jsonl(tmp_path / "b.jsonl", Instruction)
+    path.write_bytes(b'{"instruction": "half a pair \xed\xa0\xbd", and more}\n')
+    with pytest.raises(DataError, match=r"line 1: not a Instruction record \(Expecting"):
+        records.read_jsonl(path, Instruction)
 
 
 JUDGED = {"teacher": 8, "student": 7.5, "reply": "r", "reason": "", "call_id": ""}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from lionkit.client.calls import Call, Cause, Completion, Usage, estimate
 from lionkit.client.key import Key
-from lionkit.client.outcomes import NOTHING, Outcome
+from lionkit.client.outcomes import Outcome
 from lionkit.client.pacing import LONG, Pacer, clock, span
 from lionkit.client.request import PARTS, body_of, parts_of
 from lionkit.client.store import Store
@@ -74,7 +74,7 @@ class Asking:
     """Whether to ask through the Batch API."""
     done: dict[str, Completion] = field(default_factory=dict)
     failed: int = 0
-    paid: Usage = NOTHING
+    paid: Usage = Usage()
     stopped: StageStopped | None = None
     silent: list[float] = field(default_factory=list)
     """Since when the calls were failing that used up their attempts after the endpoint last answered any."""
@@ -200,7 +200,7 @@ class Asking:
         """End a row without a reply; it is not stored, so that the next map asks it again."""
         self.failed += 1
         error = self.endpoint.key.hide(error)
-        self.done[call.key] = Completion("failed", "", NOTHING, False, error, call.key, call.model, cause)
+        self.done[call.key] = Completion("failed", "", Usage(), False, error, call.key, call.model, cause)
 
     def _again(self, call: Call, outcome: Outcome) -> bool:
         """After a failed attempt: whether the call is sent again. If not, its row, or the whole map, has failed."""

@@ -16,8 +16,8 @@ SHORTEST_KEY = 16
 class Key:
     """The API key of a client."""
 
-    def __init__(self) -> None:
-        self.value = ""
+    value = ""
+    """Empty until it is found, and after the endpoint refused it."""
 
     def __repr__(self) -> str:
         return "<API key>"

@@ -22,7 +22,6 @@ from lionkit.config import ApiConfig, endpoint
 from lionkit.markup import answer
 
 Headers = Mapping[str, str]
-NOTHING = Usage()
 LONGEST_WAIT = 600.0
 """Seconds; where the endpoint asks for more, the map stops."""
 MOST_TOKENS = 10**9
@@ -51,7 +50,7 @@ class Outcome:
     text: str = ""
     """The reply; for `adapt`, the part of the request that is named as refused, if any."""
     error: str = ""
-    paid: Usage | None = NOTHING
+    paid: Usage | None = Usage()
     """None when nobody knows whether the endpoint billed it."""
     wait: float | None = None
     """Seconds the endpoint asked for."""

@@ -27,9 +27,8 @@ def connect(config: ApiConfig, key: str, app: Any, ambient: bool = True) -> open
     they are not sent.
     """
     base, _, query = endpoint(config).partition("?")
-    own: dict[str, Any] = {"default_query": dict(parse_qsl(query))} if query else {}
-    if "api-version" in query:
-        own["default_headers"] = {"api-key": key}  # Azure
+    azure = {"api-key": key} if "api-version" in query else {}
+    own: dict[str, Any] = {"default_query": dict(parse_qsl(query)), "default_headers": azure}
     limits = httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
     transport = None if app is None else httpx2.ASGITransport(app=app)
     try:

@@ -71,8 +71,8 @@ def mark_form(id: str, mark: Mark | None) -> str:
     """The form that marks an instruction; sent as `mark`."""
     now = mark or Mark(id)
     options = "".join(
-        f"<option value='{value}'{' selected' * (value == now.label)}>{text}</option>"
-        for value, text in {"": "as the gap says", "hard": "hard", "easy": "easy", "drop": "drop"}.items()
+        f"<option value='{label}'{' selected' * (label == now.label)}>{label or 'as the gap says'}</option>"
+        for label in ("", "hard", "easy", "drop")
     )
     label = f"<label>Label<select name='label'>{options}</select></label>"
     fields = label + field("", "Tags", now.tags, "text") + field("", "Note", now.note, "text")

@@ -47,9 +47,9 @@ class _Changes:
         runs = [shown.run.path if shown.run else None for shown in self.shelves]
         same = runs[0] is not None and runs[0] == runs[1]
         self.several = None not in runs and not same
-        self.search, self.group, self.list = "", 0, Listing("list")
+        self.search, self.group, self.list = "", 0, Listing("list", shown=self.shown)
         events: dict[str, Act] = {side: partial(self.choose, n) for n, side in enumerate(("before", "after"))}
-        events |= {"search": partial(self.set, "search"), "group": partial(self.set, "group"), "list": self.step}
+        events |= {"search": partial(self.set, "search"), "group": partial(self.set, "group"), "list": self.list.step}
         regions = self.compared([len(before.names) - 1 - same, len(after.names) - 1])
         counts = ", ".join(f"{len(ids)} {name}" for name, ids in self.groups.items())
         self.explorer = Explorer("what changed", regions, events, f"{self.named(0)} → {self.named(1)}: {counts}")
@@ -75,6 +75,7 @@ class _Changes:
 
     def set(self, name: str, value: Any) -> Regions:
         setattr(self, name, int(value) if name == "group" else value)
+        self.explorer.regions["controls"] = self.controls()  # kept for pages opened later; the one in use has its own
         return self.found()
 
     def controls(self) -> str:
@@ -98,10 +99,6 @@ class _Changes:
         names = f"{escape(self.named(0))} → {escape(self.named(1))}"
         note = f"<small>{names}, instructions in both, τ = {self.tau:g}</small>"
         return {"counts": f"<div class='row'>{cards}</div>{note}", **self.shown()}
-
-    def step(self, value: Any) -> Regions:
-        self.list.step(value)
-        return self.shown()
 
     def shown(self) -> Regions:
         title = f"{list(GROUPS)[self.group]}: {len(self.list.rows):,} · gap, its change, instruction"

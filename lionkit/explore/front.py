@@ -41,19 +41,17 @@ class Explorer(anywidget.AnyWidget):
     def __init__(self, name: str, regions: Regions, events: Mapping[str, Act], summary: str, **values: Any) -> None:
         super().__init__(**values)
         self.name, self.summary = name, f"{summary}. Run this cell in JupyterLab to use it."
-        self.events = {"tau": self._take_tau, **events}
         self.regions, self.key = {"message": "", **regions}, self.model_id
+        self.events = {"open": lambda _: self.regions, "tau": self._take_tau, **events}
         self.buffers: dict[str, bytes] = {}
         self.on_msg(self._receive)
 
     def html(self) -> str:
         """The page as it is now."""
         parts = "".join(f"<div class='{name}' data-region='{name}'>{html}</div>" for name, html in self.regions.items())
-        label, note = escape(self.name, quote=True), f"<p class='asleep'><small>{escape(self.summary)}</small></p>"
-        opening = (
-            f"<div class='lk tex2jax_ignore mathjax_ignore' data-lk='{self.key}' role='group' aria-label='{label}'>"
-        )
-        return f"{STYLE}{opening}<div class='page'>{parts}{note}</div></div>"
+        page = f"<div class='page'>{parts}<p class='asleep'><small>{escape(self.summary)}</small></p></div>"
+        about = f"data-lk='{self.key}' role='group' aria-label='{escape(self.name, quote=True)}'"
+        return f"{STYLE}<div class='lk tex2jax_ignore mathjax_ignore' {about}>{page}</div>"
 
     def update(self, changed: Regions) -> None:
         """Show other contents of some regions on every page of this explorer, with its numbers where it is a map."""
@@ -76,10 +74,7 @@ class Explorer(anywidget.AnyWidget):
         return {}
 
     def _receive(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        if content["on"] == "open":
-            self.update(dict(self.regions))
-        else:
-            self.act(content["on"], content.get("value"))
+        self.act(content["on"], content.get("value"))
         self.send({"answered": content["from"]})
 
     def __repr__(self) -> str:
@@ -121,12 +116,6 @@ def choice(on: str, label: str, options: Sequence[str], chosen: int = 0) -> str:
     return f"<label>{label}<select data-on='{on}'>{rows}</select></label>"
 
 
-def slider(on: str, label: str, low: float, high: float, step: float, value: float) -> str:
-    """A number between two, sent as it moves."""
-    limits = f"min='{low:g}' max='{high:g}' step='{step:g}' value='{value:g}'"
-    return f"<label class='wide'>{label}<input type='range' data-on='{on}' {limits}></label>"
-
-
 def tick(on: str, label: str, checked: bool = False) -> str:
     """A box to tick; true or false is sent."""
     return f"<label class='tick'><input type='checkbox' data-on='{on}'{' checked' * checked}>{label}</label>"
@@ -144,10 +133,13 @@ def row(number: str, note: str, text: str, searched: Sequence[str] = (), flag: s
 
 
 class Listing:
-    """Rows of which a page is shown, and one may be chosen: `at` is its place, or None; `first` begins the page."""
+    """Rows of which a page is shown, and one may be chosen: `at` is its place, or None; `first` begins the page.
 
-    def __init__(self, name: str, size: int = 10) -> None:
-        self.name, self.size = name, size
+    `shown` draws what changes with the choice.
+    """
+
+    def __init__(self, name: str, size: int = 10, shown: Callable[[], Regions] = dict) -> None:
+        self.name, self.size, self.shown = name, size, shown
         self.fill([])
 
     def fill(self, rows: Sequence[Any] | np.ndarray, at: int | None = None) -> None:
@@ -165,17 +157,17 @@ class Listing:
         """The row that is chosen, or None."""
         return None if self.at is None else self.rows[self.at]
 
-    def step(self, value: Any) -> None:
+    def step(self, value: Any) -> Regions:
         """Choose what the browser asks for, within the rows: a place, or a step from the one that is chosen.
 
         A click sends a row's place; arrows, Home, End and page keys `"+1"`, `"-1"`, `"first"`, `"last"`, `"+page"`.
         """
-        if not len(self.rows):
-            return
-        now, last, text = -1 if self.at is None else self.at, len(self.rows) - 1, str(value)
-        moves = {"first": 0, "last": last, "+page": max(now, 0) + self.size, "-page": now - self.size}
-        asked = moves[text] if text in moves else now + int(text) if text[:1] in "+-" else int(text)
-        self.choose(min(max(asked, 0), last))
+        if len(self.rows):
+            now, last, text = -1 if self.at is None else self.at, len(self.rows) - 1, str(value)
+            moves = {"first": 0, "last": last, "+page": max(now, 0) + self.size, "-page": now - self.size}
+            asked = moves[text] if text in moves else now + int(text) if text[:1] in "+-" else int(text)
+            self.choose(min(max(asked, 0), last))
+        return self.shown()
 
     def html(self, title: str, write: Callable[[Any], str]) -> str:
         """The page with its title; `write` makes a row's HTML."""

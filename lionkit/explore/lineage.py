@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from html import escape
-from typing import Any
 
 from lionkit.explore import front
 from lionkit.explore.front import Explorer, Listing, Regions
@@ -53,11 +52,11 @@ class _Lineage:
         roots = [item for item in pool if item.parent not in self.items or item.parent == item.id]
         self.sizes = {item.id: sum(1 for _ in self.family(item.id)) - 1 for item in roots}
         self.roots = sorted(roots, key=lambda item: (-self.sizes[item.id], item.id))
-        self.list = Listing("list", 12)
+        self.list = Listing("list", 12, self.shown)
         made, refused = sum(self.sizes.values()), sum(map(len, self.refused.values()))
         summary = f"{len(roots)} seeds, {made} instructions made from them, {refused} refused"
         regions = {"controls": front.field("search", "Search"), **self.look("")}
-        self.explorer = Explorer("lineage", regions, {"search": self.look, "list": self.step}, summary)
+        self.explorer = Explorer("lineage", regions, {"search": self.find, "list": self.list.step}, summary)
 
     def family(self, id: str) -> Iterable[tuple[int, Instruction]]:
         """An instruction and all that comes from it, as (generation, instruction), parents before children."""
@@ -69,6 +68,10 @@ class _Lineage:
             seen |= {child.id for child in fresh}
             waiting += [(depth + 1, child) for child in reversed(fresh)]
 
+    def find(self, search: str) -> Regions:
+        self.explorer.regions["controls"] = front.field("search", "Search", search)  # for pages opened later
+        return self.look(search)
+
     def look(self, search: str) -> Regions:
         self.words = words(search)
         self.list.fill([root for root in self.roots if not self.words or self.holds(root)], at=0)
@@ -77,10 +80,6 @@ class _Lineage:
     def holds(self, root: Instruction) -> bool:
         texts = "\n".join(item.text for _, item in self.family(root.id)).casefold()
         return all(word in texts for word in self.words)
-
-    def step(self, value: Any) -> Regions:
-        self.list.step(value)
-        return self.shown()
 
     def shown(self) -> Regions:
         def write(root: Instruction) -> str:

@@ -4,8 +4,6 @@ The points come from `neighbourhoods`; `explorer.js` draws them on a canvas. jup
 needs WebGL and has no keyboard.
 """
 
-import base64
-import io
 from collections import Counter
 from html import escape
 from typing import Any
@@ -53,9 +51,9 @@ class _Map:
 
     def __init__(self, shown: Shelf, vectors: np.ndarray | None) -> None:
         self.shelf, self.vectors, self.colouring, self.tool = shown, vectors, 0, "pan"
-        self.list = Listing("list")
+        self.list = Listing("list", shown=self.listed)
         events: dict[str, Act] = {"pool": self.open, "colour": self.colour, "tool": self.take, "kinds": self.kind}
-        events |= {"lasso": self.lasso, "point": self.point, "list": self.step, "tag": self.tag}
+        events |= {"lasso": self.lasso, "point": self.point, "list": self.list.step, "tag": self.tag}
         self.explorer = Explorer("map of the pool", {}, events, "")
         self.explorer.regions |= self.open(len(shown.names) - 1)
         counts = f"{len(self.source.items)} instructions in {len(self.words)} neighbourhoods"
@@ -85,12 +83,11 @@ class _Map:
             return np.array([names.index(label) for label in self.labels], dtype=int), [HARD, EASY, OTHERS], names
         if self.colouring == 1:
             known = source.gap[~np.isnan(source.gap)]
-            edges = np.quantile(known, [0.2, 0.4, 0.6, 0.8]) if len(known) else np.zeros(4)
-            codes = np.where(np.isnan(source.gap), len(RAMP), np.searchsorted(edges, source.gap, side="right"))
-            limits = [known.min(), *edges, known.max()] if len(known) else [0.0] * 6
+            limits = np.quantile(known, [0, 0.2, 0.4, 0.6, 0.8, 1]) if len(known) else np.zeros(6)
+            codes = np.where(np.isnan(source.gap), len(RAMP), np.searchsorted(limits[1:-1], source.gap, side="right"))
             spans = [f"{low:+.2g} to {high:+.2g}" for low, high in zip(limits, limits[1:])]
             return codes, [*RAMP, OTHERS], [*spans, "undecided"]
-        values = [str(value) or "none" for value in source.values(("", "", "category", "iteration")[self.colouring])]
+        values = [str(value) or "none" for value in source.values[("", "", "category", "iteration")[self.colouring]]]
         most = [value for value, _ in Counter(values).most_common(len(COLOURS))]
         codes = np.array([most.index(value) if value in most else len(most) for value in values], dtype=int)
         return codes, [*COLOURS[: len(most)], OTHERS], [*most, "others"]
@@ -118,6 +115,7 @@ class _Map:
         """A picture of the map for pages without a kernel, which is what a map is opened as."""
         if "map" in self.explorer.regions:
             return ""
+        from IPython.core.pylabtools import print_figure
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4.4), dpi=80)
@@ -127,9 +125,7 @@ class _Map:
         axes.scatter(x, y, s=5, c=[colours[code] for code in codes[some]], linewidths=0)
         axes.invert_yaxis()
         axes.axis("off")
-        with io.BytesIO() as file:
-            figure.savefig(file, transparent=True)
-            data = base64.b64encode(file.getvalue()).decode()
+        data = print_figure(figure, bbox_inches=None, base64=True, facecolor="none")
         alt = f"points of {len(codes):,} instructions, coloured by side"
         return f"<img class='still' alt='{alt}' src='data:image/png;base64,{data}'>"
 
@@ -159,10 +155,6 @@ class _Map:
     def point(self, value: Any) -> Regions:
         self.neighbourhoods.choose(None)
         return self.choose(np.array([int(value)]))
-
-    def step(self, value: Any) -> Regions:
-        self.list.step(value)
-        return self.listed()
 
     def listed(self) -> Regions:
         kinds = self.neighbourhoods.html("Neighbourhoods: size, share hard, words", self.kind_row)

@@ -43,16 +43,15 @@ def layout(texts: Sequence[str], vectors: np.ndarray | None = None) -> tuple[np.
     kinds = min(24, max(2, round((len(texts) / 3) ** 0.5)))
     found = MiniBatchKMeans(kinds, random_state=0, n_init=1, batch_size=4096, max_iter=20).fit(vectors)
     centres, at = found.cluster_centers_, found.labels_
-    spread = MDS(2, random_state=0, n_init=1, init="random", max_iter=200, normalized_stress=False).fit_transform(
-        centres
-    )
+    scaling = MDS(2, random_state=0, n_init=1, init="random", max_iter=200, normalized_stress=False)
+    spread = scaling.fit_transform(centres)
     spread = spread / max(np.abs(spread).max(), 1e-9)
     apart = np.linalg.norm(spread[:, None] - spread[None], axis=2) + 9 * np.eye(len(spread))
     points = np.zeros((len(texts), 2), np.float32)
     for kind in range(len(centres)):
         own = np.flatnonzero(at == kind)
-        inside = vectors[own] - vectors[own].mean(axis=0) if len(own) else vectors[:0]
         if len(own) > 2:
+            inside = vectors[own] - vectors[own].mean(axis=0)
             axes = np.linalg.svd(inside[:: max(len(own) // 500, 1)], full_matrices=False)[2][:2]
             flat = inside @ axes.T
             points[own, : flat.shape[1]] = flat / max(np.percentile(np.abs(flat), 98), 1e-9) * 0.48 * apart[kind].min()

@@ -49,9 +49,8 @@ class _Panel:
         events: dict[str, Act] = {name: partial(self.try_out, name) for name in SETTINGS}
         events |= {"start": self.start, "stop": self.stop, "look": self.look, "take": self.take, "room": self.memory}
         self.live = False
-        done = len(run.finished())
-        summary = f"{run.name}: {done} of {len(order(run.config.iterations))} stages done"
-        regions = {**self.state(), "controls": self.controls(), "plan": self.planned(), "memory": ""}
+        summary = f"{run.name}: {len(run.finished())} of {len(order(run.config.iterations))} stages done"
+        regions = {**self.state(), "controls": self.controls(), "plan": self.planned(run.config), "memory": ""}
         self.explorer = Explorer("run panel", regions, events, summary)
 
     @property
@@ -60,27 +59,23 @@ class _Panel:
 
     def process(self) -> psutil.Process | None:
         """The process that a panel started and that is still at work."""
-        if not self.note.is_file():
-            return None
         try:
-            told = json.loads(self.note.read_text(encoding="utf-8"))
-            process = psutil.Process(told["pid"])
-            alive = process.create_time() == told["since"] and process.status() != psutil.STATUS_ZOMBIE
-            return process if alive and process.is_running() else None
-        except (psutil.Error, ValueError, KeyError):
+            noted = json.loads(self.note.read_text(encoding="utf-8"))
+            process = psutil.Process(noted["pid"])
+            alive = process.create_time() == noted["since"] and process.status() != psutil.STATUS_ZOMBIE
+            return process if alive else None
+        except (FileNotFoundError, psutil.Error, ValueError, KeyError):
             return None
 
     def start(self, _: Any) -> Regions:
         if self.process() is None:
             run = self.run
-            command = [sys.executable, "-m", "lionkit", "run", "--run", run.name]
+            command = [sys.executable, "-u", "-m", "lionkit", "run", "--run", run.name]  # -u: shown as it is said
             environment = os.environ | {"LIONKIT_RUNS": str(run.path.parent), "LIONKIT_MODE": run.config.mode}
-            environment["PYTHONUNBUFFERED"] = "1"  # what it says is shown as it says it
             with open(self.log, "wb") as log:
                 how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-                child = subprocess.Popen(command, env=environment, start_new_session=True, **how)
-            since = psutil.Process(child.pid).create_time()
-            files.write_text(self.note, json.dumps({"pid": child.pid, "since": since}))
+                child = psutil.Popen(command, env=environment, start_new_session=True, **how)
+            files.write_text(self.note, json.dumps({"pid": child.pid, "since": child.create_time()}))
         return self.state()
 
     def stop(self, _: Any) -> Regions:
@@ -144,41 +139,35 @@ class _Panel:
 
     def controls(self) -> str:
         """A field for each setting of the plan."""
-        config, fields = self.config(), ""
+        config, fields = self.run.config, ""
         for name in SETTINGS:
             now, label = value(config, name), name.rpartition(".")[2].replace("_", " ")
             fields += front.field(name, label, "" if now is None else str(now), "number")
         return f"{fields}{front.button('take', 'Keep these settings')}{front.button('room', 'Plan the memory')}"
 
-    def config(self) -> Config:
-        return apply(self.run.config, self.tried)
-
     def try_out(self, name: str, text: Any) -> Regions:
         """Plan with another value of a setting; one that cannot be is not kept."""
         number = float(text) if str(text).strip() else None
-        if number is not None and number.is_integer() and name not in ("tau", "api.budget_usd"):
+        if number is not None and number.is_integer():
             number = int(number)
-        before = self.tried
-        self.tried = before | {name: number}
-        try:
-            return {"plan": self.planned()}
-        except Exception:
-            self.tried = before
-            raise
+        tried = self.tried | {name: number}
+        shown = {"plan": self.planned(apply(self.run.config, tried))}
+        self.tried = tried
+        return shown
 
-    def planned(self) -> str:
-        """Calls, tokens and dollars to come with the settings as they are in the fields."""
-        table = plan.calls(self.config(), self.run.done)
+    def planned(self, config: Config) -> str:
+        """Calls, tokens and dollars to come with these settings."""
+        table = plan.calls(config, self.run.done)
         table["dollars"] = ["no price" if price != price else f"{price:,.2f}" for price in table["dollars"]]
         return f"<h4>Calls to come</h4>{table.to_html(index=False, border=0)}"
 
     def memory(self, _: Any) -> Regions:
         """The student's memory, part by part: a model is built without storage for it, so it takes a second."""
-        config = self.config()
+        config = apply(self.run.config, self.tried)
         table = plan.memory(config.student.model, config)[["part", "GiB"]].to_html(index=False, border=0)
         return {"memory": f"<h4>Memory to train on {plan.here()}</h4>{table}"}
 
     def take(self, _: Any) -> Regions:
         self.run.change(**self.tried)  # type: ignore[attr-defined]
         self.tried = {}
-        return {"controls": self.controls(), "plan": self.planned(), **self.state()}
+        return {"controls": self.controls(), "plan": self.planned(self.run.config), **self.state()}

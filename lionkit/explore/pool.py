@@ -12,7 +12,7 @@ from lionkit.errors import LionkitError
 from lionkit.explore import front
 from lionkit.explore.card import card, mark_form
 from lionkit.explore.front import Act, Explorer, Listing, Regions
-from lionkit.explore.source import LABELS, Shelf, shelf, words
+from lionkit.explore.source import FILTERS, LABELS, Shelf, shelf, words
 from lionkit.explore.static import SYMBOLS, number, one_line
 from lionkit.explore.tau import summary, tau_slider, told
 from lionkit.pools.tables import Pool, Responses, Verdicts
@@ -20,7 +20,6 @@ from lionkit.run import Run, marks
 from lionkit.run.marks import Mark
 
 SORTS = ("gap", "teacher score", "student score", "length", "iteration")
-FILTERS = ("category", "iteration", "source")
 START = {"search": "", "sort": 0, "down": True, "with_undecided": False, "marked_only": False}
 """What can be set besides the filters, and what it is at first."""
 
@@ -62,7 +61,7 @@ class _Browser:
     def open(self) -> None:
         self.source = self.shelf.open(self.pool)
         self.marks = self.shelf.marks()
-        self.options = {name: sorted(Counter(self.source.values(name)).items()) for name in FILTERS}
+        self.options = {name: sorted(Counter(self.source.values[name]).items()) for name in FILTERS}
         self.now |= dict.fromkeys(FILTERS, 0)
         self.source.texts  # noqa: B018  # made now, so that the first search is as quick as the next
 
@@ -70,8 +69,7 @@ class _Browser:
         """To another pool."""
         self.pool = int(value)
         self.open()
-        listed = self.listed()
-        return {"controls": self.explorer.regions["controls"], **listed}
+        return {**self.listed(), "controls": self.explorer.regions["controls"]}
 
     def set(self, name: str, value: Any) -> Regions:
         self.now[name] = type(self.now[name])(value)  # the place of a choice comes as text
@@ -101,7 +99,7 @@ class _Browser:
         for name in FILTERS:
             if self.now[name]:
                 wanted = self.options[name][self.now[name] - 1][0]
-                places = places[source.values(name)[places] == wanted]
+                places = places[source.values[name][places] == wanted]
         if self.now["marked_only"]:
             places = np.array([n for n in places if source.items[n].id in self.marks], dtype=int)
         places = source.search(self.words, places)
@@ -123,9 +121,8 @@ class _Browser:
         for listing in drawn:
             for at in np.flatnonzero(listing.rows == self.source.place.get(wanted, -1)):
                 self.choose(listing, int(at))
-        note = f"<small>{told(self.counts, self.explorer.tau)}</small>"
         self.explorer.regions["controls"] = self.controls()  # kept for pages opened later; the one in use has its own
-        return {"counts": note, **self.shown()}
+        return {"counts": f"<small>{told(self.counts, self.explorer.tau)}</small>", **self.shown()}
 
     def drawn(self) -> list[Listing]:
         return [each for label, each in self.lists.items() if label != "undecided" or self.now["with_undecided"]]

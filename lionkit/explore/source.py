@@ -6,8 +6,8 @@ arrays and one text each to search in; nothing is sent to the browser but what a
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from lionkit.run import Run, marks, reading
 from lionkit.run.marks import Mark
 
 LABELS = ("hard", "easy", "undecided")
+FILTERS = ("category", "iteration", "source")
 
 
 class Source:
@@ -26,7 +27,6 @@ class Source:
     def __init__(self, judged: Judged) -> None:
         self.items: list[Instruction] = [*judged.instructions]
         self.place = {item.id: n for n, item in enumerate(self.items)}
-        self._values: dict[str, np.ndarray] = {}
         self.teacher = {r.instruction_id: r for r in judged.teacher}
         self.student = {r.instruction_id: r for r in judged.student}
         self.verdicts: dict[str, Verdict] = {v.instruction_id: v for v in judged.verdicts}
@@ -47,19 +47,17 @@ class Source:
             texts.append("\n".join(parts).casefold())
         return texts
 
-    def values(self, name: str) -> np.ndarray:
-        """A field of every instruction, as an array of objects."""
-        if name not in self._values:
-            found = [getattr(item, name) for item in self.items]
-            self._values[name] = np.array([*found, None], dtype=object)[:-1]
-        return self._values[name]
+    @cached_property
+    def values(self) -> dict[str, np.ndarray]:
+        """What a reader filters by, by name, as arrays of objects."""
+        return {name: np.array([getattr(item, name) for item in self.items], dtype=object) for name in FILTERS}
 
     @cached_property
     def keys(self) -> dict[str, np.ndarray]:
         """Numbers to sort by, under the names that a reader chooses from."""
         lengths = np.array([len(item.instruction) + len(item.input) for item in self.items], dtype=float)
         scores = {f"{role} score": scores for role, scores in self.scores.items()}
-        return {"gap": self.gap, **scores, "length": lengths, "iteration": self.values("iteration").astype(float)}
+        return {"gap": self.gap, **scores, "length": lengths, "iteration": self.values["iteration"].astype(float)}
 
     def labels(self, tau: float, marked: Mapping[str, Mark] | None = None) -> np.ndarray:
         """`hard`, `easy` or `undecided` by gap, or as a mark says."""
@@ -89,8 +87,7 @@ def words(search: str) -> list[str]:
     return [each.casefold() for each in found if each]
 
 
-@dataclass
-class Shelf:
+class Shelf(NamedTuple):
     """The pools that an explorer offers, by name, and where its marks are kept."""
 
     names: list[str]

@@ -52,8 +52,9 @@ def tau_explorer(pool: Run | Pool, verdicts: Verdicts = (), tau: float | None = 
 
 
 def tau_slider(gaps: np.ndarray, tau: float) -> str:
-    low, high = gap_range(gaps, tau)
-    return front.slider("tau", "τ, from where on a gap is hard", low, high, 0.1, tau)
+    """τ as a number among the gaps, sent as it moves."""
+    limits = "min='{:g}' max='{:g}' step='0.1' value='{:g}'".format(*gap_range(gaps, tau), tau)
+    return f"<label class='wide'>τ, from where on a gap is hard<input type='range' data-on='tau' {limits}></label>"
 
 
 def gap_range(gaps: np.ndarray, tau: float) -> tuple[float, float]:

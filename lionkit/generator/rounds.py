@@ -165,8 +165,8 @@ def _judge(completion: Completion, side: _Side, seed: Instruction, index: Novelt
 
     `known` are the texts of the index: the same text again is a duplicate at every threshold.
     """
-    text, raw = unwrap(completion.text or ""), completion.text or ""
-    candidate = Candidate(text, side.kind, seed.id, "rejected", raw=raw, call_id=completion.call_id)
+    text = unwrap(completion.text)
+    candidate = Candidate(text, side.kind, seed.id, "rejected", raw=completion.text, call_id=completion.call_id)
     if completion.status != "ok":
         return replace(candidate, rule="cut" if completion.status == "truncated" else completion.status)
     if rule := broken_rule(text, seed):

@@ -125,10 +125,8 @@ def tau_shift(table: pd.DataFrame, tau: float = 1.0, ax: Axes | None = None) -> 
 def shares(found: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The shares of a `referee.audit` table (undecided, flips, ties, changed sides) with their 95 % intervals."""
     rows = found[found["measure"].astype(str).str.contains("undecided|flips|ties|sides")].iloc[::-1]
-    ax = axes(ax, 6, 1.2 + 0.35 * len(rows))
-    percent = 100 * rows[["value", "low", "high"]].astype(float)
-    intervals(ax, rows["measure"], percent)
-    ax.set_xlim(0, 1.05 * np.nanmax([*percent["high"], 10]))
+    ax = intervals(rows["measure"], rows[["value", "low", "high"]], ax)
+    ax.set_xlim(0, 1.05 * np.nanmax([*(100 * rows["high"].astype(float)), 10]))
     return finish(ax, "Shares in the audit", "% of pairs, with 95 % interval", "", grid="x")
 
 

@@ -82,12 +82,11 @@ def scores(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     colour, at, ends = COLOURS["student"], table["iteration"], []
     if "low" in percent:
         ax.fill_between(at, percent["low"], percent["high"], color=colour, alpha=0.25, linewidth=0)
-    style: Any
     for name, label, style in (
-        ("relative_score", "relative score, % of the teacher's", {"marker": "o"}),
-        ("exact_match", "answers equal to the teacher's, %", {"marker": "s", "linestyle": "--"}),
+        ("relative_score", "relative score, % of the teacher's", "o-"),
+        ("exact_match", "answers equal to the teacher's, %", "s--"),
     ):
-        ax.plot(at, percent[name], color=colour, label=label, **style)
+        ax.plot(at, percent[name], style, color=colour, label=label)
         ends += [(last, colour, f"{name.replace('_', ' ')} {last:.1f} %") for last in percent[name].iloc[-1:]]
     ax.set_ylim(0, 105)
     ax.set_xticks(at.unique())
@@ -131,20 +130,21 @@ def arms(table: pd.DataFrame, base: str, ax: Axes | None = None) -> Axes:
     Columns arm, iteration, difference, low, high (shares of 1). An interval that crosses the line shows no difference.
     """
     rows = table[(table["iteration"] == table["iteration"].max()) & (table["arm"] != base)].iloc[::-1]
-    ax = axes(ax, 6, 1.2 + 0.35 * len(rows))
-    intervals(ax, rows["arm"].map(plain), 100 * rows[["difference", "low", "high"]].astype(float))
+    ax = intervals(rows["arm"].map(plain), rows[["difference", "low", "high"]], ax)
     ax.axvline(0, color=INK, linestyle="--", linewidth=1)
     title = f"Held-out relative score, less that of the arm {plain(base)!r}"
     return finish(ax, title, "points, 95 % interval", "", grid="x")
 
 
-def intervals(ax: Axes, names: pd.Series, percent: pd.DataFrame) -> None:
-    """A row a name, from the bottom up: its value and its interval, the columns of `percent` in this order."""
-    value, low, high = percent.to_numpy().T
+def intervals(names: pd.Series, shares: pd.DataFrame, ax: Axes | None) -> Axes:
+    """In percent, a row a name from the bottom up: value and interval, the columns of `shares` (of 1) in this order."""
+    ax = axes(ax, 6, 1.2 + 0.35 * len(names))
+    value, low, high = 100 * shares.to_numpy(float).T
     places = np.arange(len(value))
     ax.errorbar(value, places, xerr=[value - low, high - value], fmt="o", color=INK, capsize=3)
     ax.set_yticks(places, list(names))
     ax.set_ylim(-0.6, max(len(value), 1) - 0.4)
+    return ax
 
 
 def pool_sides(table: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -210,10 +210,5 @@ def _whole(key: str, text: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "a list (of rows? then give a file of it alone)",
-        str: "a text",
-        type(None): "missing (null)",
-    }
-    return names.get(type(value), f"{value!r:.40}")
+    names: dict[type, str] = {dict: "an object", list: "a list (of rows? then give a file of it alone)", str: "a text"}
+    return "missing (null)" if value is None else names.get(type(value), f"{value!r:.40}")

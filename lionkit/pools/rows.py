@@ -96,9 +96,8 @@ def _json(path: str | Path, text: str) -> Iterator[Row]:
     while at < len(text) and not (array and text[at] == "]"):
         if array and at > start:
             if text[at] != ",":
-                raise DataError(
-                    path, line(at), f"expected a comma or the end of the list, found {text[at : at + 20]!r}"
-                )
+                there = text[at : at + 20]
+                raise DataError(path, line(at), f"expected a comma or the end of the list, found {there!r}")
             at = skip(at + 1)
         try:
             value, end = decode(text, at)

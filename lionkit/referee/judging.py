@@ -49,22 +49,20 @@ def judge(
     client) when asking cannot go on.
     """
     answers = [{r.instruction_id: r for r in responses} for responses in (teacher, student)]
-    unasked: dict[int, Judgement] = {}
+    judged: dict[Ask, Judgement] = {}
     prompts: dict[Ask, Messages] = {}
     for i, item in enumerate(instructions):
         pair = [role.get(item.id) for role in answers]
         if left_out := _not_comparable(pair):
-            unasked[i] = left_out
+            judged[i, 0] = judged[i, 1] = left_out
             continue
         text, one, two = (shorten(t, LONGEST) for t in (item.text, *(answer.text for answer in pair if answer)))
         prompts[i, 0] = referee_messages(text, one, two, structured)
         prompts[i, 1] = referee_messages(text, two, one, structured)
     settings = {"model": model, "temperature": temperature, "response_format": REFEREE_FORMAT if structured else None}
     replies = _ask(client, prompts, max_tokens, rounds, settings)
-    judged = [
-        [unasked.get(i) or _judgement(replies[i, order], order) for order in (0, 1)] for i in range(len(instructions))
-    ]
-    return [Verdict(item.id, first, second, iteration) for item, (first, second) in zip(instructions, judged)]
+    judged |= {ask: _judgement(reply, ask[1]) for ask, reply in replies.items()}
+    return [Verdict(item.id, judged[i, 0], judged[i, 1], iteration) for i, item in enumerate(instructions)]
 
 
 def _ask(

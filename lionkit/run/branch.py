@@ -7,10 +7,8 @@ show, the value they were made with.
 
 import dataclasses
 import json
-import os
 import shutil
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +71,7 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
     on with `changes`.
 
     `after` is an iteration (`1`: all of it), a stage of one (`1:discrimination`), or `start` (no stage, replies alone).
-    The two share no file that either would write to, so that each outlives the other. Raises ConfigError where the
+    The two share no file, so that each outlives the other. Raises ConfigError where the
     name is taken, StageMissing where that point was not reached.
     """
     kept, path, flat = _until(run, after), run_path(name), settings.located(changes)
@@ -88,7 +86,7 @@ def fork(run: Run, name: str, after: str, **changes: Any) -> Run:
         paths = [place.path for place in kept]
         _log(work, [e | {"kept_by": [path for path in e["kept_by"] if path in paths]} for e in run.changes])
         for place in kept:
-            shutil.copytree(run.folder(*place), work / place.path, copy_function=_share, ignore=hidden)
+            shutil.copytree(run.folder(*place), work / place.path, copy_function=shutil.copyfile, ignore=hidden)
         for store in ("calls.sqlite", "student.sqlite"):
             if (run.path / store).is_file():
                 copy_store(run.path / store, work / store)
@@ -117,12 +115,3 @@ def _until(run: Run, after: str) -> list[Place]:
     run.require(*last)
     finished = run.finished()
     return finished[: finished.index(last) + 1]
-
-
-def _share(source: str, target: str) -> None:
-    """A copy; of weights, which are only ever replaced as a whole, a second name of the same file where that goes."""
-    if Path(source).suffix == ".safetensors":
-        with suppress(OSError):  # another disk, or one without links
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)

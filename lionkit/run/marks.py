@@ -99,19 +99,15 @@ def _user() -> str:
         return "unknown"
 
 
-def selected(items: Iterable[Instruction], marked: Mapping[str, Mark], tag: str) -> list[Instruction]:
-    """The instructions that carry a tag; LionkitError where none does, with the tags that these have."""
-    words = [(item, marked[item.id].tags.split()) for item in items if item.id in marked]
+def tagged(split: Split, marked: Mapping[str, Mark], tag: str) -> dict[str, list[Instruction]]:
+    """All of a split that carries the tag, under the tag as a file's name that stays in its folder. LionkitError where
+    nothing does, with the tags that there are."""
+    words = [(item, marked[item.id].tags.split()) for side in split for item in side if item.id in marked]
     found = [item for item, own in words if tag in own]
     if not found:
         known = ", ".join(sorted({word for _, own in words for word in own})) or "none yet"
         raise LionkitError(f"no instruction carries the tag {tag!r}: tags are {known}")
-    return found
-
-
-def tagged(split: Split, marked: Mapping[str, Mark], tag: str) -> dict[str, list[Instruction]]:
-    """All of a split that carries the tag, under the tag as a file's name that stays in its folder."""
-    return {re.sub(r"[^\w-]", "_", tag)[:50]: selected([item for side in split for item in side], marked, tag)}
+    return {re.sub(r"[^\w-]", "_", tag)[:50]: found}
 
 
 def labelled(items: Iterable[Instruction], marked: Mapping[str, Mark]) -> int:

@@ -41,7 +41,7 @@ def adapter_after(run: Run, iteration: int) -> Path | None:
     return None if iteration == 0 else run.require(iteration, "imitation") / "adapter"
 
 
-def judged(items: list[Instruction], folder: Path) -> Judged:
+def judged(folder: Path, items: list[Instruction]) -> Judged:
     """What a stage that compares teacher and student wrote about these instructions."""
     teacher, student = (read_jsonl(folder / f"{role}.jsonl", Response) for role in ("teacher", "student"))
     return Judged(items, teacher, student, read_jsonl(folder / "verdicts.jsonl", Verdict))
@@ -49,13 +49,12 @@ def judged(items: list[Instruction], folder: Path) -> Judged:
 
 def read_discrimination(run: Run, iteration: int) -> Judged:
     """What the referee said of the cache pool; StageMissing where the stage was not run."""
-    folder = run.require(iteration, "discrimination")
-    return judged(cache_pool(run, iteration), folder)
+    return judged(run.require(iteration, "discrimination"), cache_pool(run, iteration))
 
 
 def read_evaluation(run: Run, iteration: int) -> Judged:
     """What the judge said of the held-out instructions; StageMissing where the stage was not run."""
-    return judged(held_out(run), run.require(iteration, "evaluation"))
+    return judged(run.require(iteration, "evaluation"), held_out(run))
 
 
 def read_candidates(run: Run, iteration: int) -> list[Candidate]:

@@ -10,7 +10,6 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,7 +126,7 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     return found
 
 
-PRESETS: dict[str, dict[str, Any]] = tomllib.loads((files(__package__) / "presets.toml").read_text(encoding="utf-8"))
+PRESETS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 """What each preset sets (`presets.toml`); all else is as in `Config`."""
 
 

@@ -25,6 +25,8 @@ SHORT = 256
 """Most queries a row for which plain attention is the faster one on a CPU."""
 FEW = 16
 """Rows that oneDNN's layout of a weight is chosen for while answering."""
+PLAIN = "lionkit_plain"
+"""The name of `_attend` among transformers' ways to compute attention."""
 LIMIT = 1_000_000_000
 """Most weights that are decoded: 2 GB in bfloat16, 4 GB in float32."""
 
@@ -113,16 +115,16 @@ def _low_rank(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @contextmanager
-def plain_attention(network: Any) -> Iterator[bool]:
-    """Within the block, a network on the CPU that has PyTorch's fused attention uses `_attend`; whether it does."""
-    fused = next(network.parameters()).device.type == "cpu" and network.config._attn_implementation == "sdpa"
-    if fused:
-        network.set_attn_implementation(_attend.__name__)
+def attention(network: Any, how: str, wanted: bool) -> Iterator[bool]:
+    """Within the block, where it is wanted, a network's attention is computed in another way; whether it is."""
+    own = network.config._attn_implementation
+    if wanted:
+        network.set_attn_implementation(how)
     try:
-        yield network.config._attn_implementation == _attend.__name__
+        yield network.config._attn_implementation == how
     finally:
-        if fused:
-            network.set_attn_implementation("sdpa")
+        if wanted:
+            network.set_attn_implementation(own)
 
 
 def _attend(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **how: Any) -> Any:
@@ -141,5 +143,5 @@ def _attend(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Te
     return mixed.view(rows, heads, new, size).transpose(1, 2), None
 
 
-AttentionInterface.register(_attend.__name__, _attend)
-AttentionMaskInterface.register(_attend.__name__, sdpa_mask)
+AttentionInterface.register(PLAIN, _attend)
+AttentionMaskInterface.register(PLAIN, sdpa_mask)

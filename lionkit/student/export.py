@@ -84,7 +84,7 @@ def export_student(
     """
     converter = find_converter(gguf)
     source, path = resolve(model)
-    own, _, _ = read(source, path, template)
+    own, tokenizer, chosen = read(source, path, template)
     kind = _choose(path, own, dtype)
     name = base or (Path(source).name if Path(source).is_absolute() else source)
     if not _is_there(out, adapter, name, kind):
@@ -97,7 +97,6 @@ def export_student(
                 card.write(folder / "README.md", name, provenance or {}, dtype=merged, template=student.template)
     made = _convert(out, converter, kind) if converter else None
     if made:
-        _, tokenizer, chosen = read(source, path, template)
         write_text(out / "Modelfile", _modelfile(made.name, tokenizer, chosen))
     return Export(out, name, kind, made)
 

@@ -131,12 +131,13 @@ def _parts(shape: SimpleNamespace, student: Any, device: str, piece: _Piece, hel
 
 def _shape(model: Any) -> SimpleNamespace:
     """What the memory of a model depends on."""
+    named = isinstance(model, (str, Path))
+    source = resolve(model)[1] if named else ""
     try:
-        if isinstance(model, (str, Path)):
-            model = AutoConfig.from_pretrained(resolve(model)[1], trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False) if named else model
         with torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(model, trust_remote_code=False)
-        text, head = model.get_text_config(), network.get_output_embeddings()
+            network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        text, head = config.get_text_config(), network.get_output_embeddings()
         linears = [m.weight for m in network.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
         linear = sum(weight.numel() for weight in linears)
         return SimpleNamespace(
@@ -150,9 +151,7 @@ def _shape(model: Any) -> SimpleNamespace:
             heads=text.num_attention_heads or 0,
             vocab=text.vocab_size,
         )
-    except StudentError:
-        raise
     except Exception as error:  # the code of any of transformers' models, on settings from anywhere
-        name = model if isinstance(model, (str, Path)) else type(model).__name__
+        name = model if named else type(model).__name__
         remedy = "give a causal language model's folder, or its hub id and a network"
         raise StudentError(f"no plan for {name} ({first_line(error)}): {remedy}") from None

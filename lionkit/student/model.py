@@ -73,18 +73,16 @@ def load(
     template: Literal["auto", "chat", "plain"] = "auto",
     device: str = "auto",
     dtype: Dtype = "auto",
-    seed: int = 0,
 ) -> Student:
     """Load `model` (`SmolLM2-135M-Instruct`, a hub id or a folder) and, on it, the adapter in a folder.
 
-    A LoRA adapter made later is initialised from `seed`. Raises StudentError when there is no such model, it
-    cannot be read, the adapter belongs to another base, or an option is none of those it can be.
+    Raises StudentError when there is no such model, it cannot be read, the adapter belongs to another base, or an
+    option is none of those it can be.
     """
     for name, value, kind in (("quantize", quantize, Quantize), ("dtype", dtype, Dtype)):
         if value not in get_args(kind):
             raise StudentError(f"{name} = {value!r}: choose one of {', '.join(get_args(kind))}")
     disable_progress_bar()
-    torch.manual_seed(seed)
     place = choose_device(device)
     compute = choose_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     base, path = resolve(model)

@@ -35,8 +35,7 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
         return str(folder.resolve()), folder
     if isinstance(model, Path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
         what = "one .gguf file is no model to train" if name.endswith(".gguf") else f"there is no model {model}"
-        message = f"{what}: give {weights.NAME}, a hub id (owner/name) or a folder"
-        raise StudentError(message, setting="student.model")
+        raise _refused(f"{what}: give {weights.NAME}, a hub id (owner/name) or a folder")
     host = urlsplit(constants.ENDPOINT)
     if {host.scheme, "all"} & getproxies().keys():  # which may be the only way there
         return name, name
@@ -45,8 +44,8 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
     except OSError:
         cached = try_to_load_from_cache(name, "config.json")
         if not isinstance(cached, str):
-            message = f"{name} is not on this machine, and {host.hostname} cannot be reached: connect, or give a folder"
-            raise StudentError(message, setting="student.model") from None
+            where = f"is not on this machine, and {host.hostname} cannot be reached"
+            raise _refused(f"{name} {where}: connect, or give a folder") from None
         return name, Path(cached).parent
     return name, name
 

@@ -110,11 +110,6 @@ def from_leader(value: Any = None) -> Any:
     return gathered(value)[0]
 
 
-def most(number: int) -> int:
-    """The largest of the processes' numbers."""
-    return max(gathered(number))
-
-
 def gathered(value: Any) -> list[Any]:
     """Every process's value, in every process."""
     values = [value] * processes()
@@ -143,13 +138,6 @@ def split(network: Any) -> None:
     fully_shard(network, ignored_params=set(trained))
 
 
-def average(gradients: list[torch.Tensor]) -> None:
-    """Each gradient becomes its mean over the processes."""
-    for gradient in gradients:
-        distributed.all_reduce(gradient)
-        gradient /= processes()
-
-
 @contextmanager
 def together() -> Iterator[None]:
     """Raises StudentError, in one line, where another process ends during the block."""
@@ -161,16 +149,11 @@ def together() -> Iterator[None]:
         raise StudentError("another process has ended: its own message says why") from None
 
 
-def _how(student: Student) -> dict[str, Any]:
+def load_options(student: Student) -> dict[str, Any]:
     """What `load` is called with for a student like this one."""
-    how = {name: getattr(student, name) for name in ("quantize", "template")}
-    how |= {"model": student.path, "device": "cpu" if student.device.type == "cpu" else "auto"}
-    return how | {"dtype": str(student.dtype).removeprefix("torch.")}
-
-
-def like(student: Student, adapter: Any) -> Student:
-    """The student loaded anew, with the adapter in a folder."""
-    return load(**_how(student), adapter=adapter)
+    own = {name: getattr(student, name) for name in ("quantize", "template")}
+    own |= {"model": student.path, "device": "cpu" if student.device.type == "cpu" else "auto"}
+    return own | {"dtype": str(student.dtype).removeprefix("torch.")}
 
 
 def _work_along() -> None:
@@ -178,16 +161,16 @@ def _work_along() -> None:
     student, made = None, None
     try:
         while job := from_leader():
-            work, how, adapter, given, options = job
-            if student is None or student.model is None or made != (how, adapter):
+            work, asked, adapter, given, options = job
+            if student is None or student.model is None or made != (asked, adapter):
                 student = None  # frees it
-                student = load(**how)
+                student = load(**asked)
                 if adapter is not None:  # its weights come from the leader
                     own = copy(adapter)
                     own.base_model_name_or_path = None  # or peft would warn of the folder's name
                     student.model = get_peft_model(student.model, own)
             work(student, given, **options)
-            made = (how, adapter or _adapter(student))
+            made = (asked, adapter or _adapter(student))
     except StudentError as error:
         if is_out_of_memory(error):
             raise
@@ -217,7 +200,7 @@ def shared(work: Callable[P, R]) -> Callable[P, R]:
         if _group and leads():
             student, given = args
             own = {name: value for name, value in options.items() if not callable(value)}
-            from_leader((run, _how(student), _adapter(student), given, own | {"progress": False}))
+            from_leader((run, load_options(student), _adapter(student), given, own | {"progress": False}))
         return work(*args, **options)
 
     return run

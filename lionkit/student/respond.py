@@ -7,7 +7,6 @@ is the one it gives alone; in bfloat16 a near tie may fall the other way.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import islice
@@ -19,7 +18,7 @@ from lionkit.progress import Progress
 from lionkit.records import content_id
 from lionkit.student import cache, ranks
 from lionkit.student.checkpoint import explained
-from lionkit.student.dense import dense, plain_attention
+from lionkit.student.dense import PLAIN, attention, dense
 from lionkit.student.encode import prompt_ids
 from lionkit.student.model import Student
 
@@ -62,6 +61,8 @@ def respond(
     order = sorted(range(len(texts)), key=lambda i: -len(prompts[i]))
     answers: dict[int, Answer] = {}
     remedies = {"student.response_batch": batch_size, "student.max_new_tokens": max_new_tokens}
+    head = student.network.get_output_embeddings()
+    fused = student.device.type == "cpu" and student.network.config._attn_implementation == "sdpa"
     student.model.eval()
     with ranks.together():
         ranks.same(p for name, p in student.model.named_parameters() if "lora_" in name)
@@ -69,8 +70,8 @@ def respond(
         torch.no_grad(),
         explained("answering", remedies),
         dense(student.model, student.dtype),
-        plain_attention(student.network) as plain,
-        last_position(student.network),
+        attention(student.network, PLAIN, fused) as plain,
+        head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:],)),  # no logits but of the last position
         Progress(len(texts), "student", "responses", shown=progress) as bar,
     ):
         batch = _Batch(student, max_new_tokens, temperature, roomy=plain)
@@ -195,13 +196,3 @@ class _Batch:
                 text = self.student.tokenizer.decode(own, skip_special_tokens=True).strip()
                 told.append((row.index, Answer(text, token not in self.ends)))
         return told
-
-
-@contextmanager
-def last_position(network: Any) -> Iterator[None]:
-    """The output head is called on the last position alone."""
-    hook = network.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][:, -1:],))
-    try:
-        yield
-    finally:
-        hook.remove()

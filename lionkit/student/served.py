@@ -86,9 +86,6 @@ def _check_name(client: ChatClient, model: str) -> None:
 
 
 def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response:
-    if reply.status == "truncated":
-        return Response(item.id, reply.text, "ok", f"cut at {max_tokens} tokens", reply.model, reply.call_id)
-    if reply.cause == "empty":
-        return Response(item.id, "", "ok", reply.error, reply.model, reply.call_id)
-    missing = reply.cause == "outage"
-    return Response(item.id, reply.text, reply.status, reply.error, reply.model, reply.call_id, missing)
+    status = "ok" if reply.status == "truncated" or reply.cause == "empty" else reply.status
+    reason = f"cut at {max_tokens} tokens" if reply.status == "truncated" else reply.error
+    return Response(item.id, reply.text, status, reason, reply.model, reply.call_id, missing=reply.cause == "outage")

@@ -25,9 +25,9 @@ from lionkit.progress import Progress
 from lionkit.student import ranks
 from lionkit.student.batches import keeps_apart
 from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
-from lionkit.student.dense import dense
+from lionkit.student.dense import attention, dense
 from lionkit.student.encode import Encoded, LabelAudit, label_audit
-from lionkit.student.model import Student
+from lionkit.student.model import Student, load
 from lionkit.student.trainer import Overseer, Show, StudentTrainer, history, peak_memory, reset_peak
 
 Pairs = Sequence[tuple[str, str]]
@@ -96,10 +96,10 @@ def train(
     in place of side by side, without padding.
 
     A student with an adapter goes on from it (rank, alpha and dropout are the adapter's own), another gets a LoRA on
-    all linear layers. The label audit is printed first. With `validation` pairs the loss on them is taken after each
-    epoch and the best epoch is kept; `patience` epochs without gain end the training. `watch` is given the losses
-    every few seconds and at the end. Killed and called again with the same arguments, training goes on from the last
-    checkpoint in `out`.
+    all linear layers, drawn from `seed`. The label audit is printed first. With `validation` pairs the loss on them is
+    taken after each epoch and the best epoch is kept; `patience` epochs without gain end the training. `watch` is given
+    the losses every few seconds and at the end. Killed and called again with the same arguments, training goes on from
+    the last checkpoint in `out`.
 
     Raises StudentError: nothing to train on, labels that the audit condemns, no validation to be patient with, rows
     that the processes cannot share, a loss that is not finite, out of memory, disk full.
@@ -143,7 +143,7 @@ def train(
         if ranks.leads():
             save_adapter(student, out)
         if shard:  # none could answer without the others
-            student.model = ranks.like(student, adapter=out).model if ranks.leads() else None
+            student.model = load(**ranks.load_options(student), adapter=out).model if ranks.leads() else None
     losses, by_epoch = history(trainer.state)
     if by_epoch and progress:
         print("Validation loss by epoch: " + ", ".join(f"{loss:.3f}" for _, loss in by_epoch) + ". The best is kept.")
@@ -207,13 +207,8 @@ def _fit(student: Student, trainer: StudentTrainer, last: str | None, patience: 
             stopper = state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
             if stopper["early_stopping_patience_counter"] >= patience:
                 trainer.args.num_train_epochs = round(state.epoch)  # it would forget that it was about to stop
-    base = student.network
-    attention = base.config._attn_implementation
-    if student.device.type == "cpu" and max(len(row.input_ids) for row in trainer.train_dataset) <= EAGER_LENGTH:
-        base.set_attn_implementation("eager")
-    try:
-        with nullcontext() if trainer.shard else dense(student.model, student.dtype):
-            trainer.train(resume_from_checkpoint=last)
-    finally:
-        base.set_attn_implementation(attention)
+    short = student.device.type == "cpu" and max(len(row.input_ids) for row in trainer.train_dataset) <= EAGER_LENGTH
+    fast = nullcontext() if trainer.shard else dense(student.model, student.dtype)
+    with attention(student.network, "eager", short), fast:
+        trainer.train(resume_from_checkpoint=last)
     student.model.eval()

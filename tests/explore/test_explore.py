@@ -424,7 +424,7 @@ def test_undecided_ones_come_last_in_both_directions(sort: str, down: bool) -> N
     places = browser.lists["hard"].rows
     lengths = np.array([len(item.instruction) + len(item.input) for item in items], dtype=float)
     keys = {"gap": source.gap, "teacher score": source.scores["teacher"], "student score": source.scores["student"]}
-    keys |= {"length": lengths, "iteration": source.values("iteration").astype(float)}
+    keys |= {"length": lengths, "iteration": source.values["iteration"].astype(float)}
     values = keys[sort][places]
     decided = values[~np.isnan(values)]
     assert list(decided) == sorted(decided, reverse=down)
@@ -635,6 +635,7 @@ def test_what_changed_and_lineage_search_and_step(finished: Run) -> None:
         total = int(re.findall("aria-setsize='([0-9]+)'", explorer.regions["lists"])[0])
         assert place == total - 1
         explorer.act("search", "nowhere at all")
+        assert "value='nowhere at all'" in explorer.regions["controls"]  # for a page that is opened later
         assert explorer.regions["record"] == f"<h4>Nothing {nothing}.</h4>"
         explorer.act("list", "+1")
         explorer.act("search", "")
