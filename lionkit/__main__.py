@@ -22,6 +22,7 @@ from lionkit.errors import ConfigError, LionkitError
 from lionkit.roles import OwnStudent
 from lionkit.run import branch, marks, open_run, saved, shown
 from lionkit.run.compare import compare as compare_runs
+from lionkit.run.compare import draw, drawable
 from lionkit.run.remedies import begin_from
 from lionkit.run.settings import parse
 
@@ -77,14 +78,14 @@ def fork(old: str, new: str, settings: Changes = None, after: After = "") -> Non
 
 @app.command()
 def compare(
-    names: list[str], figure: Annotated[Path | None, typer.Option(help="draw the scores into this file")] = None
+    names: list[str],
+    figure: Annotated[Path | None, typer.Option(help="draw the scores into this file", callback=drawable)] = None,
 ) -> None:
     """Hold runs and forks against each other: scores with paired intervals, pools, costs, differing settings."""
     found = compare_runs(names)
     print(found)
     if figure:
-        found.plot().figure.savefig(figure)
-        print(f"\nFigure: {figure}")
+        print(f"\nFigure: {draw(found.plot(), figure)}")
 
 
 @app.command()
@@ -103,14 +104,14 @@ def arms(
     from lionkit import arms as trial
     from lionkit import plots
 
+    if out.is_dir() or out == (figure := out.with_suffix(".svg")):
+        raise ConfigError(f"--out {out}: give the file of the scores, as in arms.json; a figure is drawn beside it")
     numbers = [int(word) for word in given if word.isdecimal()]
     changes = parse([word for word in given if not word.isdecimal()])
     trial.run_arms(name, numbers, iterations=iterations, preset=preset, changes=changes)
     table = trial.table(trial.record(name, numbers, out, f"python -m lionkit {shlex.join(sys.argv[1:])}"))
     print(table.to_string(index=False, float_format="{:.3f}".format))
-    figure: Any = plots.arms(table, trial.RANDOM).figure
-    figure.savefig(out.with_suffix(".svg"))
-    print(f"\nScores: {out}. Figure: {out.with_suffix('.svg')}.")
+    print(f"\nScores: {out}. Figure: {draw(plots.arms(table, trial.RANDOM), figure)}.")
 
 
 @app.command()
@@ -242,8 +243,7 @@ def main() -> None:
     try:
         app()
     except LionkitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

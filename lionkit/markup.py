@@ -17,6 +17,7 @@ _BEFORE, _NEXT, _AFTER, _WHOLE = (
     for pattern in (rf"\s*{_ANY['before']}", _ANY["next"], r"TOKEN\Z", rf"\s*{_ANY['whole']}\s*")
 )
 _PAUSE = re.compile(r"(?:\A|\n|[.!?…。！？)])[^\S\n]*\Z")  # a line's or a sentence's end
+_WORD = re.compile(r"[^`'\"“]\Z")  # anything but a mark that is quoted
 TOKEN = re.compile(_ANY["token"], re.IGNORECASE)
 """One control token, as a chat template writes it."""
 UNSEEN = re.compile(
@@ -32,10 +33,12 @@ def without_thoughts(text: str, *, anywhere: bool = False) -> str | None:
 
     Thoughts come before the answer, unless they may be `anywhere`: elsewhere, marks are what a text is about.
     """
-    kept, at, inside, opened = list[str](), 0, False, False
+    kept, at, inside, opened, pause = list[str](), 0, False, False, _PAUSE
     for mark in _MARK.finditer(text):
         if inside:
-            if not mark["open"]:
+            if mark["open"]:
+                pause = _WORD  # two ends may follow
+            else:
                 inside, at = False, mark.end()
         elif mark["open"]:
             if anywhere or not (opened or text[at : mark.start()].strip()):
@@ -43,9 +46,7 @@ def without_thoughts(text: str, *, anywhere: bool = False) -> str | None:
                 inside = True
             else:
                 opened = True
-        elif mark["close"] and (
-            anywhere or not opened and _PAUSE.search(text, max(mark.start() - 99, 0), mark.start())
-        ):
+        elif mark["close"] and (anywhere or not opened and pause.search(text, max(mark.start() - 99, 0), mark.start())):
             kept.clear()
             at = mark.end()
     return None if inside else "".join([*kept, text[at:]])

@@ -4,6 +4,7 @@ Calls are counted from the settings; tokens assume replies at `REPLY` tokens, so
 arithmetic of memory is in `student.memory`.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -121,12 +122,12 @@ def here() -> str:
 
 
 def room(device: str) -> int:
-    """Bytes of memory in all: the card's, else the machine's, or what a container may have of them."""
+    """Bytes of memory in all: the card's, else this process's part of the machine's, or of what a container has."""
     import torch
 
     if device == "cuda" and torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
-    return min([psutil.virtual_memory().total, *_limits(Path("/"))])
+    return min([psutil.virtual_memory().total, *_limits(Path("/"))]) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _limits(root: Path) -> list[int]:

@@ -29,7 +29,7 @@ def respond(
 ) -> list[Response]:
     """The teacher's answers, in order; paper section 4.2: temperature 0.7. Raises StageStopped as the client does.
 
-    An answer that is missing because the endpoint was out of reach is marked `missing`; every other outcome is final.
+    An answer that is not there for the endpoint's reasons is marked `missing`; every other outcome is final.
     """
     requests = [ChatRequest(prompts.teacher_messages(i.text), None, temperature, max_tokens) for i in instructions]
     completions = client.map(requests, progress=label)
@@ -37,10 +37,10 @@ def respond(
 
 
 def _response(instruction_id: str, reply: Completion, max_tokens: int) -> Response:
-    reason, missing = reply.error, reply.cause == "outage"
+    reason = reply.error
     if reply.status == "truncated":
         reason = f"{reason.partition(':')[0] or 'cut'}: raise teacher_max_tokens above {max_tokens}"
-    return Response(instruction_id, reply.text, reply.status, reason, reply.model, reply.call_id, missing)
+    return Response(instruction_id, reply.text, reply.status, reason, reply.model, reply.call_id, reply.missing)
 
 
 class Useless(NamedTuple):

@@ -300,17 +300,20 @@ def test_one_answer_cannot_be_kept_for_validation() -> None:
     loop.imitate(saved("r"), played.roles(saved("r")), 1)
 
 
-def test_a_student_that_is_not_served_under_its_name_is_asked_for_by_another() -> None:
+def test_a_student_that_is_not_served_there_or_under_its_name_is_asked_for_elsewhere() -> None:
     from lionkit.student import served as student_server
 
     played, here = Played(server.create_app()), server.create_app(models={"my-student": ()})
     played.begin(iterations=1, student_url="http://127.0.0.1:9/v1")
 
     def roles(run: Run) -> loop.Roles:
-        own = student_server.connect(run.config, run.path / "student.sqlite", app=here)
+        app = here if run.config.student_url.endswith(":8/v1") else None  # nobody is at the other
+        own = student_server.connect(run.config, run.path / "student.sqlite", app=app)
         return loop.Roles(ChatClient(run.config.api, run.store, app=played.app), rote.RoteStudent(), own)
 
     played.roles = roles  # type: ignore[method-assign]
+    told = played.stopped("127.0.0.1:9/v1 gives no reply.*check student_url.*student_url=")
+    obey(command(told, "set", "http://127.0.0.1:8/v1"))
     told = played.stopped("no model 'iteration-00'.*my-student.*student_name=")
     obey(command(told, "set", "my-student"))
     played.finish()
@@ -587,7 +590,8 @@ MET: dict[str, Callable[..., None] | str] = {
     "student.patience": "a run's settings do not allow it; tests/student/test_train.py meets it in Python",
     "student.validation_share": test_one_answer_cannot_be_kept_for_validation,
     "student.quantize": test_a_student_that_does_not_fit_is_loaded_in_4_bits,
-    "student_name": test_a_student_that_is_not_served_under_its_name_is_asked_for_by_another,
+    "student_name": test_a_student_that_is_not_served_there_or_under_its_name_is_asked_for_elsewhere,
+    "student_url": test_a_student_that_is_not_served_there_or_under_its_name_is_asked_for_elsewhere,
     "api.batch": test_an_endpoint_without_batches_is_asked_live,
     "api.timeout": test_a_slow_endpoint_is_given_longer,
     "api.max_attempts": test_an_endpoint_that_often_fails_is_asked_more_often,

@@ -17,9 +17,10 @@ from lionkit.__main__ import app
 from lionkit.__main__ import plan as show_plan
 from lionkit.client import ChatClient, ChatRequest
 from lionkit.client.store import Store
-from lionkit.errors import LionkitError
+from lionkit.errors import ConfigError, LionkitError
 from lionkit.records import Judgement, Verdict
 from lionkit.run import open_run
+from lionkit.run.compare import draw
 from lionkit.sandbox.app import create_app
 
 
@@ -210,6 +211,36 @@ def test_settings_forks_and_comparisons_from_the_command_line(tmp_path: Path) ->
         assert isinstance(done.exception, LionkitError)
         assert problem in str(done.exception)
     assert sorted(p.name for p in (tmp_path / "runs").iterdir() if p.name[0] != ".") == ["r", "two"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "r", "two", "--figure", "y.foo"], "y.foo: no file that a figure can be drawn into: .* .svg"),
+        (["compare", "r", "two", "--figure", "y"], "y: no file that a figure"),
+        (["compare", "r", "two", "--figure", "gone/y.png"], "gone/y.png: there is no folder gone: make it"),
+        (["arms", "0", "--out", "x.svg"], "--out x.svg: give the file of the scores"),
+        (["arms", "0", "--out", "."], "--out .: give the file"),
+    ],
+)
+def test_a_file_that_cannot_be_drawn_into_is_said_before_anything_is_computed(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for long in ("lionkit.__main__.compare_runs", "lionkit.arms.run_arms"):
+        monkeypatch.setattr(long, lambda *_, **__: pytest.fail("computed"))
+    with pytest.raises(ConfigError, match=said):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_what_the_disk_refuses_of_a_figure_is_one_line(tmp_path: Path) -> None:
+    class Axes:
+        class figure:
+            @staticmethod
+            def savefig(path: Path) -> None:
+                raise OSError(28, "No space left on device", str(path))
+
+    with pytest.raises(LionkitError, match=r"the disk is full, .*y.png was not written"):
+        draw(Axes(), tmp_path / "y.png")
 
 
 def test_a_finished_run_has_no_calls_to_come(

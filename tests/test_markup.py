@@ -40,6 +40,18 @@ LEFT = [  # what each family leaves around an answer when a server has no parser
   "{}<｜end▁of▁sentence｜>",
   "{}<|END_OF_TURN_TOKEN|>",
   "<s> {}</s>",
+  "<think>a<think>b</think>c</think>{}",
+  "<think>\n<think>\na\n</think>\n\n{}",
+  "<analysis>\nhm\n</analysis>\n\n{}",
+  "<analysis>hm</analysis><answer>{}</answer>",
+  *(f"<{tag}>hm</{tag}>{{}}" for tag in ("antThinking", "thinking_process", "monologue", "chain-of-thought")),
+  *("{}" + end + "<|user|>\nMore?" for end in ("<|end|>\n", "</s>\n", "<|endoftext|>", "<|end|><|end|>\n")),
+  *("{}<｜end▁of▁sentence｜>" + more for more in ("<｜User｜>More?", "\n<｜User｜>More?", "\nMore")),
+  "{}<｜User｜>More?",
+  "{}<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|>More?",
+  "{}[|endofturn|]\n[|user|]More?",
+  "{}</s><s>[INST] More? [/INST]",
+  "{}<|eot_id|>user\n\nMore?",
   *("{}" + token for token in ("<|end|>", "</s>", " <|eot_id|>", "<eos>", "<|endoftext|>", "<|user|>\nMore?")),
 ]  # fmt: skip
 
@@ -63,12 +75,21 @@ def test_only_the_answer_is_left(left: str) -> None:
         "analysis is the art",
         "Use [INST] to start",
         "<div>x</div>",
+        "<analysis>x</analysis>",
+        "<analysis>x</analysis>\n<advice>y</advice>",
+        "Wrong.<s>x</s> Right.<s>y</s>",
+        "The period.</analysis> ends it.",
+        "First. <|im_end|> and <|user|> are tokens.",
         "return x[0]",
         "",
     ],
 )
 def test_a_text_about_marks_stays_as_it_is(text: str) -> None:
     assert answer(text) == text
+
+
+def test_thoughts_about_marks_do_not_cut_an_answer_about_marks() -> None:
+    assert answer("<think>use <think></think>The `</think>` tag.") == "The `</think>` tag."
 
 
 @pytest.mark.parametrize(
@@ -84,7 +105,20 @@ def test_a_judges_draft_scores_are_dropped_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["<think>", "</think>", "<|", "[INST]", "\n", "<|im_end|>", "assistantfinal", "analysis"]
+    "piece",
+    [
+        "<think>",
+        "</think>",
+        "<|",
+        "[INST]",
+        "\n",
+        "<|im_end|>",
+        "A.<|end|>\n",
+        "<|user|>",
+        "<analysis>",
+        "assistantfinal",
+        "analysis",
+    ],
 )
 def test_time_grows_with_the_text_alone(piece: str) -> None:
     def seconds(size: int) -> float:

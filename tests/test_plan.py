@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, GPT2Config, LlamaConfig, LlavaConfig, Qwen3VLConfig, T5Config
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    FalconConfig,
+    GPT2Config,
+    LlamaConfig,
+    LlavaConfig,
+    MixtralConfig,
+    Qwen3VLConfig,
+    T5Config,
+)
 
 from lionkit import plan
 from lionkit.config import ApiConfig, Config, StudentConfig
@@ -21,6 +32,7 @@ from lionkit.errors import StudentError
 from lionkit.run import settings
 from lionkit.student import memory as arithmetic
 from lionkit.student import model as student_model
+from lionkit.student import ranks
 
 LLAMA_7B = LlamaConfig()  # its defaults
 TINY = LlamaConfig(
@@ -170,6 +182,32 @@ def test_the_plan_holds_in_a_real_training(tmp_path: Path, byte_tokenizer: Any) 
     measured = int(done.stdout.splitlines()[-1])
     parts = memory(str(tmp_path), "cpu", **sizes)
     assert parts["total"] == pytest.approx(measured, rel=0.2)
+
+
+def test_adapters_are_counted_as_peft_makes_them_and_quantised_layers_as_bitsandbytes_does() -> None:
+    small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99}
+    shapes = [
+        MixtralConfig(**small, intermediate_size=96, num_key_value_heads=2, num_local_experts=4),  # experts are adapted
+        FalconConfig(**small),  # has linear layers of its own kind, which stay as they are
+    ]
+    for shape in shapes:
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(shape)
+        whole = sum(p.numel() for p in network.parameters())
+        layers = [m for m in network.modules() if type(m) is torch.nn.Linear and m is not network.lm_head]
+        quantised = sum(m.weight.numel() for m in layers)
+        adapted = get_peft_model(network, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+        found = memory(shape)
+        assert found["adapters and gradients"] == 10 * adapted.num_parameters(only_trainable=True)
+        assert found["weights"] == int(quantised * arithmetic.NF4_BYTES) + 2 * (whole - quantised)
+
+
+def test_processes_that_share_the_weights_have_a_part_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = memory(LLAMA_7B, shard=True)
+    monkeypatch.setattr(ranks, "processes", lambda: 4)
+    part = memory(LLAMA_7B, shard=True)
+    assert part["weights"] == whole["weights"] // 4
+    assert whole["weights"] // 4 < whole["total"] - part["total"] < whole["weights"] * 3 // 4  # a layer comes together
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from lionkit import teacher
 from lionkit.client import Completion, Usage
 from lionkit.records import Instruction, Response
 
-ITEMS = [Instruction(f"question {i}", id=f"q{i}") for i in range(4)]
+ITEMS = [Instruction(f"question {i}", id=f"q{i}") for i in range(5)]
 
 
 class Fake:
@@ -33,6 +33,7 @@ def test_every_outcome_is_kept_and_only_an_outage_is_missing() -> None:
         completion("truncated", "a long", "cut at the token limit in its answer: raise max_tokens"),
         completion("failed", error="HTTP 503", cause="outage"),
         completion("failed", error="the prompt is too long"),
+        completion("failed", error="the reply is empty", cause="mute"),
     )
     found = teacher.respond(client, ITEMS, max_tokens=99)  # type: ignore[arg-type]
     assert [(r.max_tokens, r.temperature, r.messages[0]["content"]) for r in client.asked][0] == (99, 0.7, "question 0")
@@ -42,6 +43,7 @@ def test_every_outcome_is_kept_and_only_an_outage_is_missing() -> None:
         Response("q1", "a long", "truncated", cut, "m", "call truncated"),
         Response("q2", "", "failed", "HTTP 503", "m", "call failed", missing=True),
         Response("q3", "", "failed", "the prompt is too long", "m", "call failed"),
+        Response("q4", "", "failed", "the reply is empty", "m", "call failed", missing=True),
     ]
 
 

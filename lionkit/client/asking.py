@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from lionkit.client.calls import Call, Cause, Completion, Usage, estimate
+from lionkit.client.calls import OPEN, Call, Cause, Completion, Usage, estimate
 from lionkit.client.key import Key
 from lionkit.client.outcomes import Outcome
 from lionkit.client.pacing import LONG, Pacer, clock, span
@@ -80,6 +80,8 @@ class Asking:
     """Since when the calls were failing that used up their attempts after the endpoint last answered any."""
     outage: str = ""
     """Why nothing more is asked, where the endpoint is down."""
+    replied_at: float = 0.0
+    """When the last reply arrived that is stored, in seconds since the epoch."""
     waits_until: float = 0.0
     """The end of the longest wait that was said, in seconds since the epoch."""
     halted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -148,7 +150,7 @@ class Asking:
         if outcome.replied:
             self._learn(call, sent)
         if reply:
-            self.done[call.key] = reply
+            self.done[call.key], self.replied_at = reply, time.time()
             self._expect()
             return False
         if outcome.kind == "adapt":
@@ -161,7 +163,7 @@ class Asking:
     def _adapt(self, call: Call, outcome: Outcome) -> bool:
         """Send a refused call again without the part that is named or, where none is, without one after the other of
         those that the model has never answered, at last without them all. False, its row failed, where none is left."""
-        call.refusal = outcome.error
+        call.refusal, call.failing_since = outcome.error, call.failing_since or time.time()
         limited = outcome.text == "max_completion_tokens" and self.endpoint.budgets  # a reply might cost anything
         if outcome.text and outcome.text not in call.without and not limited:
             call.without.add(outcome.text)
@@ -174,7 +176,7 @@ class Asking:
             call.without = call.trials.pop(0)
             return True
         self.endpoint.tried.add(call.model)
-        self.fail(call, outcome.error, outcome.cause)
+        self.fail(call, outcome.error, "refused")
         return False
 
     def _learn(self, call: Call, sent: dict[str, Any]) -> None:
@@ -204,8 +206,7 @@ class Asking:
 
     def _again(self, call: Call, outcome: Outcome) -> bool:
         """After a failed attempt: whether the call is sent again. If not, its row, or the whole map, has failed."""
-        known, most = bool(self.endpoint.taken[call.model]), self.config.max_attempts
-        url = self.url.partition("?")[0]
+        url, known, most = self.url.partition("?")[0], bool(self.endpoint.taken[call.model]), self.config.max_attempts
         call.tries += 1
         call.limited += outcome.kind == "limited" or (outcome.kind == "unreachable" and known)
         call.failing_since = call.failing_since or time.time()
@@ -231,6 +232,14 @@ class Asking:
         silent = [since for since in (*self.silent, call.failing_since) if since > self.endpoint.answered_at]
         self.silent = silent
         return not silent or (len(silent) == 1 and len(self.done) + 1 < len(self.calls))
+
+    def reopen(self) -> None:
+        """See that rows which nobody gave a reason for stay open where the map ended with several of them, or has
+        answered nothing: only a later reply to another row shows that it is the row, and not the endpoint."""
+        failed = [(call, self.done[call.key]) for call in self.calls if call.key in self.done]
+        late = [own for call, own in failed if own.cause in OPEN and call.failing_since > self.replied_at]
+        if len(late) > 1 or not self.kept:
+            self.done |= {own.call_id: replace(own, cause=OPEN[own.cause]) for own in late}
 
     def _expect(self) -> None:
         """After the first replies, expect the others to cost what these did."""

@@ -18,9 +18,11 @@ from lionkit.config import ApiConfig
 from lionkit.errors import ConfigError
 from lionkit.records import Status
 
-Cause = Literal["", "key", "model", "empty", "outage"]
-"""What a failure came from, where callers act on it: a refused key or model, an empty reply, an endpoint or a network
-that failed (`outage`: asking again later may succeed)."""
+Cause = Literal["", "key", "model", "empty", "refused", "outage", "mute"]
+"""What a failure came from, where callers act on it: a refused key or model, an empty reply, a refusal without a reason
+that is known, an endpoint or a network that failed (`outage`) or has nothing but empty replies (`mute`)."""
+OPEN: dict[Cause, Cause] = {"refused": "outage", "empty": "mute"}
+"""What an empty reply and an unknown refusal are where no other row was answered: no word about the row."""
 Price = tuple[float, float] | None
 """Dollars per million (prompt, reply) tokens; None where unknown."""
 LOOPBACK = re.compile(r"(?<=://)(localhost|127\.0\.0\.1)(?=[:/]|$)")
@@ -87,6 +89,11 @@ class Completion:
     """Key of the reply in the call store."""
     model: str
     cause: Cause = ""
+
+    @property
+    def missing(self) -> bool:
+        """Whether the endpoint, and not the row, is why there is no reply: asking again later may succeed."""
+        return self.cause in OPEN.values()
 
 
 def call_key(request: ChatRequest, base_url: str, model: str) -> str:

@@ -14,6 +14,7 @@ import openai
 from lionkit.client import batch
 from lionkit.client.asking import Asking
 from lionkit.client.calls import Call, bound
+from lionkit.client.pacing import LONG, span
 from lionkit.client.wire import attempt
 from lionkit.errors import LionkitError
 
@@ -48,6 +49,7 @@ async def run(asking: Asking, client: openai.AsyncOpenAI) -> None:
     for call in asking.calls if asking.outage else ():
         if call.key not in asking.done:
             asking.fail(call, asking.outage, "outage")
+    asking.reopen()
 
 
 def _scouts(asking: Asking) -> Iterator[Call]:
@@ -107,8 +109,12 @@ async def _attempt(asking: Asking, client: openai.AsyncOpenAI, call: Call, token
 
 
 async def _turn(asking: Asking, tokens: int) -> None:
-    """Wait until the pacer lets a call of so many tokens be sent, or the map halts."""
+    """Wait until the pacer lets a call of so many tokens be sent, or the map halts. A pace that looks like a standstill
+    is said, with the time that all calls take at it."""
     pacer, epoch = asking.endpoint.pacer, None
     while epoch != pacer.epoch and not asking.halted.is_set():
         epoch, wait = pacer.reserve(tokens)
+        if (apart := pacer.apart(tokens)) > LONG:
+            reason = f"requests_per_minute, tokens_per_minute or the endpoint allows one call in {span(apart)}"
+            asking.tell_wait(wait + apart * len(asking.queue), reason)
         await asking.rest(wait)

@@ -65,6 +65,11 @@ class Pacer:
                 self._free[kind] = start + amount * 60 / (pace * MARGIN)
         return self.epoch, start - now
 
+    def apart(self, tokens: int) -> float:
+        """Seconds between two requests that may use so many tokens each."""
+        needs = [(1, self._paces["requests"]), (tokens, self._paces["tokens"])]
+        return max(amount * 60 / (pace * MARGIN) if pace else 0.0 for amount, pace in needs)
+
     def settle(self, unused_tokens: int) -> None:
         """Give back what a finished request had booked and not used."""
         if pace := self._paces["tokens"]:

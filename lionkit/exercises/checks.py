@@ -48,7 +48,7 @@ class _Names(ast.NodeTransformer):
     """Puts in place of a name what it stands for: not a number, or a class of errors."""
 
     def visit_Name(self, node: ast.Name) -> ast.Constant:
-        return ast.Constant(math.nan if node.id == "nan" else getattr(builtins, node.id))
+        return ast.Constant(float("nan") if node.id == "nan" else getattr(builtins, node.id))  # never math.nan itself
 
 
 def _value(text: str) -> Any:
@@ -60,6 +60,17 @@ def _stub() -> None: ...
 
 def check(name: str, function: Function) -> bool:
     """Whether the function solves the exercise; prints what it got wrong, and raises nothing."""
+    return _said(name, _tried(_check, name, function))
+
+
+def _said(name: str, found: Any) -> bool:
+    """What a check found; where it came to an error, an answer could not be held against anything."""
+    if isinstance(found, BaseException):
+        print(f"{name}: the answer is of a kind that cannot be compared ({_shown(found)})")
+    return found is True
+
+
+def _check(name: str, function: Function) -> bool:
     told = table()[name]
     if "note" in told:
         print(told["note"])
@@ -68,7 +79,11 @@ def check(name: str, function: Function) -> bool:
         return False
     solve = partial(_THROUGH[name], function) if name in _THROUGH else function
     tolerance = told.get("tolerance", 1e-9)
-    answered = [(call, _answer(solve, call.arguments, told.get("keys", ()))) for call in calls(name)]
+
+    def answer_to(call: Call) -> Any:
+        return _plain(solve(*copy.deepcopy(call.arguments)), told.get("keys", ()))  # a copy: it may take from its lists
+
+    answered = [(call, _tried(answer_to, call)) for call in calls(name)]
     wrong = [(call, answer) for call, answer in answered if not _same(answer, call.right, tolerance)]
     if not wrong:
         print(f"{name}: correct")
@@ -80,11 +95,12 @@ def check(name: str, function: Function) -> bool:
         if (mistake is not ... or call is wrong[0][0]) and _betrays(answer, mistake, tolerance)
     ]
     _, said, call, answer = min(known, key=itemgetter(0), default=(True, told["rule"], *wrong[0]))
+    stopped = [isinstance(given, BaseException) for _, given in answered]
     if all(given is None for _, given in answered):
         said = "the function returned nothing: is a `return` missing?"
-    elif all(isinstance(given, Exception) for _, given in answered) or (isinstance(answer, Exception) and not known):
+    elif all(stopped) or (isinstance(answer, BaseException) and not known):
         said = "the function stopped with an error"
-    gave = f"raised {type(answer).__name__}: {answer}" if isinstance(answer, Exception) else f"gave {answer!r}"
+    gave = f"{'raised' if isinstance(answer, BaseException) else 'gave'} {_shown(answer)}"
     print(f"{name}: {said} ({_line(f'{name}({call.text}) {gave[:200]}, not {call.right!r}')})")
     return False
 
@@ -97,12 +113,16 @@ def predict(name: str, guess: Any, truth: Any, tolerance: float = 0) -> bool:
     if guess is None:
         print(f"{name}: yours to predict")
         return False
-    got, found = _answer(lambda: guess, (), ()), _plain(truth)
+    return _said(name, _tried(_predict, name, guess, truth, tolerance))
+
+
+def _predict(name: str, guess: Any, truth: Any, tolerance: float) -> bool:
+    got, found = _tried(_plain, guess), _plain(truth)
     if isinstance(got, str) and isinstance(found, str):
         got, found = got.strip().lower(), found.lower()
     right = not isinstance(got, bool) and _same(got, found, max(tolerance, 1e-9))
     shown = f"{found:.4g}" if isinstance(found, float) else found
-    print(f"{name}: {'right' if right else 'not so'}: you said {_line(repr(guess)[:60])}, your run says {shown}")
+    print(f"{name}: {'right' if right else 'not so'}: you said {_line(_shown(guess)[:60])}, your run says {shown}")
     return right
 
 
@@ -110,11 +130,23 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _answer(function: Function, arguments: tuple[Any, ...], keys: Iterable[Any]) -> Any:
-    """What the function answers, on copies since it may take from its lists; the error where it raises one."""
+def _shown(answer: Any) -> str:
+    """An answer or error as text; of one that has none, its kind."""
+    error = isinstance(answer, BaseException)
+    text = _tried(str if error else repr, answer)
+    kind = type(answer).__name__
+    if isinstance(text, BaseException):
+        return f"{kind} (which cannot be printed)"
+    return ": ".join(filter(None, (kind, text))) if error else text
+
+
+def _tried(function: Function, *arguments: Any) -> Any:
+    """What the function answers; the error where it ends in one. It is the reader's code: only Ctrl-C passes."""
     try:
-        return _plain(function(*copy.deepcopy(arguments)), keys)
-    except Exception as error:  # the reader's own code: any error is an answer to show
+        return function(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return error
 
 
@@ -133,7 +165,7 @@ def _plain(answer: Any, keys: Iterable[Any] = ()) -> Any:
 def _same(got: Any, wanted: Any, tolerance: float) -> bool:
     """Whether an answer is the wanted one: any number for a number, and what counts as true or false for a bool."""
     if isinstance(wanted, bool):
-        return not isinstance(got, Exception) and bool(got) == wanted
+        return not isinstance(got, BaseException) and bool(got) == wanted
     if isinstance(wanted, list | tuple):
         alike = isinstance(got, list) and len(got) == len(wanted)
         return alike and all(_same(one, other, tolerance) for one, other in zip(got, wanted))
@@ -145,7 +177,7 @@ def _same(got: Any, wanted: Any, tolerance: float) -> bool:
 
 
 def _betrays(got: Any, mistake: Any, tolerance: float) -> bool:
-    if isinstance(got, Exception):
+    if isinstance(got, BaseException):
         return isinstance(mistake, type) and isinstance(got, mistake)
     return mistake is ... or _same(got, mistake, tolerance)
 
@@ -171,6 +203,7 @@ def _repeated(function: Function, values: list[float], draws: int, seed: int) ->
     once, again, other, fewer = found
     low, high = once
     odd = {
+        "one list": _same(low, high, 1e-9) and not _same(low, sum(values) / len(values), 1e-9),
         "no width": _same(low, high, 1e-9),
         "another for the same seed": once != again,
         "not about the mean": low < high < sum(values) / len(values),

@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,13 @@ class Explorer(anywidget.AnyWidget):
             self.update({"message": f"<div class='error' role='alert'>{line}{details}</div>"})
 
     def _take_tau(self, value: Any) -> Regions:
-        self.tau = round(float(value), 6)  # its observers draw; steps of 0.1 add up to 1.2000000000000002
+        before = self.tau
+        try:
+            self.tau = round(float(value), 6)  # its observers draw; steps of 0.1 add up to 1.2000000000000002
+        except Exception:
+            with suppress(Exception):
+                self.tau = before  # one that cannot be drawn is not kept
+            raise
         return {}
 
     def _receive(self, _: Any, content: dict[str, Any], __: Any) -> None:

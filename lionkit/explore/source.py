@@ -114,7 +114,8 @@ def shelf(
         return Shelf(["these records"], cache(lambda _: Source(judged)), 1.0 if tau is None else tau)
     iterations = [place.iteration for place in pool.finished() if place.stage == "discrimination"]
     if not iterations:
-        raise LionkitError(f"nothing was judged yet in {pool.name}: run notebook 03 first, or `python -m lionkit run`")
+        command = f"python -m lionkit run --run {pool.name}"
+        raise LionkitError(f"nothing was judged yet in {pool.name}: run notebook 03 first, or `{command}`")
 
     @cache
     def read(place: int) -> Source:

@@ -61,11 +61,10 @@ def gap_range(gaps: np.ndarray, tau: float) -> tuple[float, float]:
     """From below the smallest gap to above the largest, τ within; LionkitError for one beyond both that and 9."""
     known = gaps[~np.isnan(gaps)]
     least, most = (float(known.min()), float(known.max())) if len(known) else (-1.0, 1.0)
-    low, high = math.floor(min(least, tau)), math.ceil(max(most, tau) + 0.1)
     first, last = min(math.floor(least), -9), max(math.ceil(most + 0.1), 9)
     if not first <= tau <= last:
         raise LionkitError(f"tau = {tau}: gaps lie between {first} and {last}, so choose it there (the paper's is 1.0)")
-    return low, high
+    return math.floor(min(least, tau)), math.ceil(max(most, tau) + 0.1)
 
 
 def summary(shown: Shelf, place: int) -> str:

@@ -135,11 +135,11 @@ def generate(
         label = "generator (" + ", ".join(f"{len(side.made)}/{side.size} {side.kind}" for side in sides) + ")"
         completions = client.map(requests, progress=label, batch=False)
         for (side, parent, attempt), completion in zip(turns, completions, strict=True):
-            if completion.cause != "outage":
+            if not completion.missing:
                 judged = _judge(completion, side, parent, index, known)
                 candidates.append(replace(judged, iteration=iteration, attempt=attempt))
                 side.take(candidates[-1], parent)
-        if lost := [c for c in completions if c.cause == "outage"]:
+        if lost := [c for c in completions if c.missing]:
             problem = f"the endpoint left {len(lost)} of {len(turns)} calls to the generator unanswered"
             problem += f" ({lost[0].error}): run it again to ask only these"
             raise GenerationStopped(problem, "outage", result=_made(sides, candidates))

@@ -10,20 +10,27 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from itertools import chain, groupby, product
-from operator import itemgetter
 from string import ascii_uppercase
 from typing import Any
 
 TABLE = tomllib.loads((files(__package__) / "layouts.toml").read_text(encoding="utf-8"))
 MEANINGS, REFUSED = TABLE["columns"], TABLE["refused"]
 _ROLES = {name: role for role, names in TABLE["roles"].items() for name in names}
-_NAMES = "|".join(sorted(_ROLES, key=len, reverse=True))
+_NAMES = "|".join(sorted((name for name in _ROLES if len(name) > 1), key=len, reverse=True))
 _SPEAKER, _ENDS, _NOTHING = (
     re.compile("".join(TABLE["dialogue"][name]).replace("NAMES", _NAMES)) for name in ("speaker", "ends", "nothing")
 )
+_PRINTED = re.compile(
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[}\]])(\s+(?=['"{\[]))?|array\(|(?:,\s*dtype=(?:\w+|'[^']*'))?\)(\s+)?""",
+    re.DOTALL,
+)
+"""Texts and ends in a list as numpy prints it: `['a' 'b']`, `array(['a'], dtype=object)`."""
+SPEAKERS = ("role", "from", "speaker", "author")
+TEXTS = ("content", "value", "text", "parts", "message", "answer", "response")
+"""Under what a message names who speaks, and what is said."""
 Turn = tuple[str, str]
 """Role, a key of the table's roles, and text."""
 
@@ -56,46 +63,69 @@ def layout(names: Iterable[Any], columns: Mapping[str, str]) -> dict[str, list[A
         by[meaning] = [name for name in by[meaning] if name not in [*by["instruction"], *dict(by["group"]).values()]]
     if not by["choices"] + by["group"] and "label" not in own:  # a class of a text, not an answer
         by["output"] = [name for name in by["output"] if plain(name) != "label"]
-    read = {*by["output"][:1], *dict(by["group"]).values()} | ({named.get("label")} if by["output"] else set())
-    read |= {name for meaning in MEANINGS if meaning != "output" for name in by[meaning]}
+    read = {*by["output"][:1], *dict(by["group"]).values()}
+    read |= {name for meaning in MEANINGS if meaning not in ("output", "origin") for name in by[meaning]}
+    by["cells"] = [*by["history"], *by["choices"], *(named[n] for n in TABLE["dialogue"]["cells"] if n in named)]
     by["unread"] = [name for key, name in named.items() if name not in read and own.get(key) != ""]
     shown = asked | (named.keys() - {*MEANINGS["instruction"]})
-    odd = [told for key, told in REFUSED.items() if key == "*" or named.get(key) in by["unread"]]
+    mark = {named.get("label")} if by["output"] else set()  # a class beside an answer, or whether the answer is wanted
+    by["origin"] = [*by["origin"], *mark]
+    odd = [told for key, told in REFUSED.items() if key == "*" or named.get(key) in {*by["unread"]} - mark]
     by["refused"] = next((told[:2] for told in odd if not asked or shown & {*told[2:]}), [])
-    return by | {"dialogue": [kind for kind in ("first", "last", "each") if asked & {*TABLE["dialogue"][kind]}]}
+    kinds = [kind for kind in ("first", "last", "each") if asked & {*TABLE["dialogue"][kind]}]
+    return by | {"dialogue": kinds or ["first"] * bool(asked & own.keys())}  # whoever names one may mean a list
+
+
+def cell(value: Any) -> Any:
+    """The list or object that a text is: JSON, or what Python or numpy prints; all else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        commas = partial(_PRINTED.sub, lambda found: (found[1] or "") + ("," if found[2] or found[3] else ""))
+        for read in (json.loads, lambda text: ast.literal_eval(commas(text)), ast.literal_eval):
+            with suppress(ValueError, RecursionError, SyntaxError, MemoryError, TypeError):
+                if isinstance(found := read(value), list | dict):
+                    return found
+    return value
 
 
 def turns(column: str, value: Any, role: str = "user") -> list[Turn]:
     """Who said what, in order: of a list, an object that names its speaker, or a text; where none is named, `role`."""
     if isinstance(value, str):
-        if re.match(r"""\s*(\[\s*\{|\{\s*["']messages)""", value):
-            for read in (json.loads, ast.literal_eval):  # a cell of a table holds JSON, or what Python prints
-                with suppress(ValueError, RecursionError, SyntaxError, MemoryError):
-                    if said := turns(column, read(value)):
-                        return said
+        if re.match(r"""\s*(\[\s*\{|\{\s*["']messages)""", value) and not isinstance(held := cell(value), str):
+            with suppress(ValueError, RecursionError):
+                if said := turns(column, held):
+                    return said
         return _spoken(value) or [(role, value.strip())]
     if isinstance(value, list):
         roles = ("user", "assistant")  # by turns, where no speaker is named
         each = ([(roles[n % 2], v)] if isinstance(v, str) else turns(column, v) for n, v in enumerate(value))
-        spoken = [(role, [text for _, text in some if text]) for role, some in groupby(chain(*each), itemgetter(0))]
-        return [(role, "\n\n".join(texts)) for role, texts in spoken]  # one speaker, twice in a row
+        return _joined(chain(*each))
     if not isinstance(value, dict):
         raise ValueError(f"{column} is no conversation")
     if "messages" in value:
         return turns(column, value["messages"])
-    who = next((str(value[key]) for key in ("role", "from", "speaker", "author") if key in value), None)
+    who = next((str(value[key]) for key in SPEAKERS if key in value), None)
     if who is None:  # {"human": ..., "assistant": ...}
         return [(_ROLES[plain(key)], _content(column, text)) for key, text in value.items() if plain(key) in _ROLES]
     if plain(who) not in _ROLES:
         raise ValueError(f"{column} has a speaker of unknown role: {who!r:.40}")
-    text = next((value[key] for key in ("content", "value", "text", "parts", "message") if key in value), None)
+    text = next((value[key] for key in TEXTS if key in value), None)
     if _ROLES[plain(who)] == "assistant" and value.get("weight", value.get("train", 1)) == 0:
         text = ""  # not to be learnt
     called = not text and (value.get("tool_calls") or value.get("function_call"))
     replies = value["replies"] if isinstance(value.get("replies"), list) else []
-    ranked = {r["rank"]: r for r in replies if isinstance(r, dict) and isinstance(r.get("rank"), int | float)}
-    best = [ranked[min(ranked)]] if ranked else replies[:1]
-    return [(_ROLES[plain(who)], _content(column, None if called else text)), *turns(column, best)]
+    return [(_ROLES[plain(who)], _content(column, None if called else text)), *turns(column, best(replies))]
+
+
+def _joined(said: Iterable[Turn]) -> list[Turn]:
+    """The turns, those of one speaker in a row as one; what a system says stays apart, since some of it is left out."""
+    runs = [[*run] for _, run in groupby(said, lambda turn: turn if turn[0] == "system" else turn[0])]
+    return [(run[0][0], "\n\n".join(text for _, text in run if text)) for run in runs]
+
+
+def best(answers: list[Any]) -> list[Any]:
+    """The answer of the first rank, or where none has a rank the first: a list of it, or of none."""
+    ranked = {a["rank"]: a for a in answers if isinstance(a, dict) and isinstance(a.get("rank"), int | float)}
+    return [ranked[min(ranked)]] if ranked else answers[:1]
 
 
 def _content(column: str, value: Any) -> str:
@@ -111,13 +141,15 @@ def _spoken(text: str) -> list[Turn]:
     for sign, other in TABLE["dialogue"]["same"].items():
         text = text.replace(sign, other)
     marks = list(_SPEAKER.finditer(text))
+    marks = [mark for mark in marks if not mark["e"] or marks[0]["e"]]
     roles = [_ROLES[mark[mark.lastgroup or 0].lower()] for mark in marks]
     before = _ENDS.sub("", text[: marks[0].start()]).strip() if marks else ""
-    if "user" not in roles or (before and ("assistant" not in roles or (marks[0]["c"] and not _NOTHING.match(before)))):
+    odd = marks and (marks[0]["c"] or marks[0]["e"]) and not _NOTHING.match(before)
+    if "user" not in roles or (before and ("assistant" not in roles or odd)):
         return []
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     said = [(role, _ENDS.sub("", text[mark.end() : end]).strip()) for role, mark, end in zip(roles, marks, ends)]
-    return [("system", before), *said]
+    return _joined([("system", before), *said])
 
 
 def exchange(column: str, said: list[Turn], last: bool) -> tuple[str, str, str, str, int]:
@@ -132,7 +164,7 @@ def exchange(column: str, said: list[Turn], last: bool) -> tuple[str, str, str, 
     if not asked:
         raise ValueError(f"{column} holds no question")
     at = asked[-1 if last else 0]
-    before = "\n".join(f"{role.capitalize()}: {text}" for role, text in talk[:at])
+    before = "\n".join(text if role == "input" else f"{role.capitalize()}: {text}" for role, text in talk[:at])
     given = [text for role, text in talk[at + 1 : at + 2] if role == "input"]
     answer = "".join(text for role, text in talk[at + 1 :][len(given) :][:1] if role == "assistant")
     return system, talk[at][1], "\n\n".join(filter(None, [before, *given])), answer, len(asked) - 1
@@ -142,7 +174,7 @@ def choose(options: Any, column: str | None, answer: Any) -> tuple[str, str]:
     """(the choices, a line each; the right one): `answer` is a label, a place from 0, or the text of one."""
     if isinstance(options, str):
         return options.strip(), str(answer).strip()
-    labels, texts = _labelled(options)
+    answer, (labels, texts) = cell(answer), _labelled(options)
     own = [re.match(rf"\(?{re.escape(label)} ?(?:\)|[.:](?!\d)) ?", text) for label, text in zip(labels, texts)]
     texts = [text[mark.end() :] for text, mark in zip(texts, own) if mark] if all(own) else texts
     lines = [f"{label}. {text}" for label, text in zip(labels, texts)]

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from lionkit.errors import ConfigError, DataError
-from lionkit.pools.layouts import MEANINGS, choose, exchange, layout, plain, turns
+from lionkit.pools.layouts import MEANINGS, SPEAKERS, TABLE, TEXTS, best, cell, choose, exchange, layout, plain, turns
+from lionkit.pools.missed import Notes, lone, missed, note
 from lionkit.pools.rows import read_rows
 from lionkit.records import Instruction
 
 _NO_INPUT = {"", "n/a", "none", "null", "nan", "noinput", "no input", "<noinput>", "<no input>"}
 LATER = "later questions of conversations are not read, only the first of each"
 UNWANTED = "outputs are marked as not wanted (label: false) and are not read"
+SIGNS = (
+    "texts have signs of a chat template that is not known (<|...|>), and are read as an instruction without an answer"
+)
 _OWN_KEYS = {f.name for f in dataclasses.fields(Instruction)}
 
 
@@ -46,11 +50,13 @@ def read_instructions(
     items: list[Instruction] = []
     numbers: dict[str, int] = {}  # each id there is, with the last number put behind it
     unread: Counter[str] = Counter()
+    notes: Notes = {}
     for line, row in read_rows(path, split):
         try:
             for whole in _wholes(row):
                 by = layouts.get(names := tuple(whole)) or layouts.setdefault(names, layout(names, columns))
-                item = _own(whole) if whole.keys() == _OWN_KEYS and not columns else _instruction(whole, by, unread)
+                own = whole.keys() == _OWN_KEYS and not columns
+                item = _own(whole) if own else _instruction(whole, by, unread, notes)
                 name = item.id
                 while name in numbers:
                     numbers[item.id] += 1
@@ -65,13 +71,13 @@ def read_instructions(
     there = {plain(name): name for names in layouts for name in names}
     if absent := [name for name in columns if plain(name) not in there]:
         raise DataError(path, None, f"there is no column {absent[0]!r}, only {listed(there.values())}")
-    for note in (LATER, UNWANTED):
-        if count := unread.pop(note, 0):
-            print(f"{path}: {count} {note}.")
-    if unread:
-        lost = ", ".join(f"{name} ({count} of {len(items)} rows)" for name, count in unread.items())
-        call = f'read_instructions(path, columns={{"{next(iter(unread))}": "input"}})'
-        print(f'{path}: text that is not read: column {lost}. {call} reads it, "" for input leaves it out.')
+    for remark in (LATER, UNWANTED, SIGNS):
+        if count := unread[remark]:
+            print(f"{path}: {count} {remark}.")
+    if lost := missed(notes):
+        counts = ", ".join(f"{name} ({count} of {len(items)} rows)" for name, count in lost.items())
+        call = f'read_instructions(path, columns={{"{next(iter(lost))}": "input"}})'
+        print(f'{path}: text that is not read: column {counts}. {call} reads it, "" for input leaves it out.')
     return items
 
 
@@ -97,8 +103,9 @@ def _wholes(row: Any) -> Iterator[dict[str, Any]]:
         yield {**{name: value for name, value in row.items() if name != key}, **instance} if key else row
 
 
-def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[str]) -> Instruction:
-    """The instruction of one row; `unread` counts the columns whose text is not in it, and what the two notes say."""
+def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[str], notes: Notes) -> Instruction:
+    """The instruction of one row; `unread` counts what the remarks say, `notes` takes down what is left out."""
+    row = row | {name: cell(row[name]) for name in by["cells"]}
     if by["refused"]:
         raise ValueError(f"{by['refused'][0]} (keys: {listed(row)}): {by['refused'][1]}")
     [key], given, output = by["instruction"], [_first(row, [name]) for name in by["input"]], ""
@@ -133,27 +140,30 @@ def _instruction(row: dict[str, Any], by: dict[str, list[Any]], unread: Counter[
         output = _answer(answer, row[answer], question)
     task = "\n\n".join(filter(None, [system, question]))
     item = Instruction(task, "\n\n".join(given), output, _first(row, by["id"]), category=_first(row, by["category"]))
-    unread.update(name for name in by["unread"] if _says(row[name], item))
+    unread[SIGNS] += bool(by["dialogue"] and not output and re.search(r"<[|｜][^<>\n]{1,40}[|｜]>", question))
+    note(row, by, item, notes)
     return item
-
-
-def _says(value: Any, item: Instruction) -> bool:
-    """Whether it holds a text that neither stands in the instruction nor is made of all of it."""
-    if isinstance(value, list | dict):
-        return any(_says(part, item) for part in (value.values() if isinstance(value, dict) else value))
-    if not isinstance(value, str) or not any(map(str.isalpha, value)):
-        return False
-    whole = item.instruction in value and item.output in value
-    return not whole and value.strip() not in f"{item.text}\n{item.output}"
 
 
 def _answer(key: str, value: Any, question: str) -> str:
     """The text of an output: of several the first, of a conversation about the question the last answer."""
-    value = value.get("text", value) if isinstance(value, dict) else value
+    value = next((value[k] for k in ("text", "value") if k in value), value) if isinstance(value, dict) else value
+    chosen = isinstance(value, str) and plain(key) in TABLE["dialogue"]["last"]
+    value = cell(value) if chosen and re.match(r"""\s*\[\s*\{\s*['"](role|from|content|value)\b""", value) else value
+    if (
+        isinstance(value, list)
+        and value
+        and isinstance(value[0], dict)
+        and not any(name in value[0] for name in SPEAKERS)
+    ):
+        [first] = best(value)
+        value = next((first[name] for name in TEXTS if name in first), value)  # of several models, or a span
     spoken = isinstance(value, list) and value and isinstance(value[0], dict)
     said = turns(key, value, "assistant") if spoken or (isinstance(value, str) and plain(key) == "chosen") else []
-    if spoken or ("user", question) in said:
+    if (spoken and said) or ("user", question) in said:
         value = "".join([text for role, text in said if role == "assistant"][-1:])
+    if isinstance(value, list) and all(isinstance(part, dict | int | float) for part in value):
+        value = _listed(value)
     value = (value[0] if value else "") if isinstance(value, list) else value
     if isinstance(value, str) and re.match("\\s*?(  |\t)\\S.*\n", value):  # code: its first line is indented too
         return _whole(key, value).strip("\r\n").rstrip()
@@ -179,12 +189,17 @@ def _texts(value: Any, least: int = 0) -> bool:
 def _first(row: dict[str, Any], keys: Sequence[Any]) -> str:
     """The text under the first of the keys that holds any; empty where there is none."""
     for key in keys:
-        value = row[key]
-        if _texts(value):
-            value = "\n".join(value)
+        value = _listed(row[key]) if isinstance(row[key], list | dict) else row[key]
         if value is not None and (text := _text(key, value)):
             return text
     return ""
+
+
+def _listed(value: Any) -> str:
+    """A list as text: texts a line each, numbers in one; what is no such list as JSON."""
+    if isinstance(value, list) and all(isinstance(part, str) or lone(part) for part in value):
+        return ("\n" if _texts(value) else ", ").join(v if isinstance(v, str) else json.dumps(v) for v in value)
+    return json.dumps(value, ensure_ascii=False) if value else ""
 
 
 def listed(names: Iterable[Any]) -> str:

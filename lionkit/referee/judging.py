@@ -119,6 +119,6 @@ def _judgement(reply: Completion, order: int) -> Judgement:
     """The reply by role: in order 1 the teacher sits second."""
     read = _read(reply)
     if isinstance(read, Unscored):
-        return Judgement(None, None, reply.text, read.reason, reply.call_id, missing=reply.cause == "outage")
+        return Judgement(None, None, reply.text, read.reason, reply.call_id, missing=reply.missing)
     teacher, student = (read.second, read.first) if order else (read.first, read.second)
     return Judgement(teacher, student, reply.text, call_id=reply.call_id)

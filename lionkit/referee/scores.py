@@ -1,8 +1,9 @@
 """Reading two scores out of a referee's reply: generous in how answers are named, strict in what a score is.
 
 Thinking blocks are dropped, JSON objects become `label: value` lines, markup is removed, and each label with its value
-is collected in order. Only the last pair counts, so a score line quoted from an answer is never the verdict; labels in
-words outrank bare numbers (a table's rows), those a pair without labels, which counts on the first line or the last.
+is collected in order. Only the last pair counts, so a score line quoted from an answer is never the verdict; what is
+called a score outranks other labels, those bare numbers (a table's rows), and those a pair without labels, which counts
+on the first line or the last. Where a later pair of lower rank may be the verdict all the same, there is none.
 Nothing is clamped or guessed: without one number in [1, 10] for each answer a reply is `Unscored`, with the reason.
 Time is linear in the length of the reply: patterns (in `patterns`) have bounded repeats, attempts to read JSON are
 limited, and of a reply over 2 x `WINDOW` characters (JSON and thinking aside) only both ends are read. Numbers in
@@ -16,7 +17,8 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from lionkit.markup import without_thoughts
-from lionkit.referee.patterns import CLEAN, PATTERN
+from lionkit.referee.labels import Found, labelled, number, plain, seat_of, under_headings
+from lionkit.referee.patterns import PATTERN
 
 
 class Scores(NamedTuple):
@@ -36,15 +38,6 @@ WINDOW = 40_000
 """Characters read at each end of a very long reply."""
 
 
-class _Found(NamedTuple):
-    at: int
-    seat: int
-    value: float | str
-    """A score, or the reason why it is none."""
-    leads: int = 2
-    """2 where its label stands at the start of a line, as a verdict's does; 1 where that is a bare number; else 0."""
-
-
 def parse_scores(reply: str) -> Scores | Unscored:
     """The referee's two scores by seat, each in [1, 10], or the reason why there are none. Raises on nothing."""
     if not isinstance(reply, str) or not reply.strip():
@@ -54,10 +47,13 @@ def parse_scores(reply: str) -> Scores | Unscored:
         return Unscored("the reply ends inside its thinking block")
     text = _without_quotations(_json_as_lines(text))
     if text is None:
-        return Unscored("there are scores both in the block quotation at its end and outside it")
-    text = _plain(text)
-    # Where both read the same place, what `_labelled` found counts.
-    found = {item.at: item for item in [*_under_headings(text), *_labelled(text)]}
+        return Unscored("there are scores both in the block quotation or fenced block at its end and outside it")
+    return _verdict(plain(text))
+
+
+def _verdict(text: str) -> Scores | Unscored:
+    # Where both read the same place, what `labelled` found counts.
+    found = {item.at: item for item in [*under_headings(text), *labelled(text)]}
     final = _final_pair([found[at] for at in sorted(found)]) if found else Unscored("no scores were found")
     if isinstance(final, Scores) or {item.seat for item in found.values() if item.leads} == {1, 2}:
         return final
@@ -65,12 +61,10 @@ def parse_scores(reply: str) -> Scores | Unscored:
 
 
 def _json_as_lines(text: str) -> str:
-    """JSON objects replaced by lines with their numbers, so that prose inside them (a quoted score) is not read.
-
-    Of an object, or of several in a row, the lines that are called overall or final come last, and so they count.
-    """
+    """JSON objects, several in a row as one, replaced by lines with their numbers, so that prose inside them (a quoted
+    score) is not read."""
     decoder = json.JSONDecoder(strict=False, parse_int=str, parse_float=str, parse_constant=str)
-    read: list[tuple[str, list[str]]] = []  # what stands before an object, and its lines
+    read: list[tuple[str, list[tuple[int, str]]]] = []  # what stands before an object, and its lines
     at, allowance = 0, 3 * len(text)
     for start in (mark.start() for mark in re.finditer(r'\{(?=\s{0,99}")', text)):
         if start < at or allowance < 0:
@@ -85,18 +79,27 @@ def _json_as_lines(text: str) -> str:
             if not read or between.strip(" \n,"):
                 read.append((between, []))
             read[-1][1].extend(_leaves(value, "", 0))
-    for _, lines in read:
-        lines.sort(key=_counts)
-    return "".join(f"{before}\n{''.join(lines)}" for before, lines in read) + text[at:]
+    return "".join(f"{before}\n{_counting(leaves)}" for before, leaves in read) + text[at:]
+
+
+def _counting(leaves: list[tuple[int, str]]) -> str:
+    """Of an object's lines, with their depths, those that count: the ones that are called overall or final or, where
+    they do not name both answers, no deeper ones than are needed before them."""
+    last = "".join(line for _, line in leaves if _counts(line))
+    for most in (0, *sorted({depth for depth, _ in leaves})):
+        lines = "".join(line for depth, line in leaves if depth <= most and not _counts(line)) + last
+        if {item.seat for item in labelled(plain(lines))} == {1, 2}:
+            break
+    return lines
 
 
 def _counts(line: str) -> bool:
     """Whether a line is called overall or final, and holds a score."""
-    return PATTERN.overall.search(line) is not None and isinstance(_number(line.rpartition(": ")[2].strip()), float)
+    return PATTERN.overall.search(line) is not None and isinstance(number(line.rpartition(": ")[2].strip()), float)
 
 
-def _leaves(value: Any, label: str, depth: int) -> Iterator[str]:
-    """`label: value` for each number, or for what stands in its place, in a decoded object; keys joined by spaces."""
+def _leaves(value: Any, label: str, depth: int) -> Iterator[tuple[int, str]]:
+    """Depth and `label: value` for each number, or what stands in its place, in an object; keys joined by spaces."""
     if isinstance(value, dict) and depth < 6:
         for key, item in value.items():
             words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", key[:60])
@@ -108,106 +111,59 @@ def _leaves(value: Any, label: str, depth: int) -> Iterator[str]:
                 bare = "answer " if key.lower() in ("1", "2", "a", "b") else ""
                 yield from _leaves(item, f"{label} {bare}{words}", depth + 1)
     elif isinstance(value, list) and len(value) == 2 and depth < 6:
-        for number, item in enumerate(value, start=1):
-            yield from _leaves(item, f"{label} {number}", depth + 1)
+        for place, item in enumerate(value, start=1):
+            yield from _leaves(item, f"{label} {place}", depth + 1)
     elif PATTERN.nothing.match(shown := str(value)[:21].lower()) or re.fullmatch(r"[+-]?[0-9].{0,19}", shown):
-        yield f"{label.strip()}: {shown}\n"
+        yield depth, f"{label.strip()}: {shown}\n"
 
 
 def _without_quotations(text: str) -> str | None:
-    """The text without quoted scores: block quotations, and score lines in quotation marks after a word or colon.
+    """The text without quoted scores: block quotations, score lines in quotation marks after a word or colon, and
+    fenced blocks beside a verdict.
 
-    A block quotation at the end of the reply may be the verdict itself; None where there are scores outside it as well.
-    The middle of a very long text is left out.
+    A block at the end of the reply may be the verdict itself; None where there are scores outside it as well, other
+    ones if it is fenced. The middle of a very long text is left out.
     """
     if len(text) > 2 * WINDOW:
         text = text.lstrip()[:WINDOW] + "\n" + text.rstrip()[-WINDOW:]
-    alone = _plain(PATTERN.quoted.sub("", text))
+    alone = plain(PATTERN.quoted.sub("", text))
     pair = _bare_pair(alone)
-    if pair and pair == _bare_pair(_plain(text)) and not any(_labelled(alone)):
+    if pair and pair == _bare_pair(plain(text)) and not any(labelled(alone)):
         return alone  # the verdict is the pair, and the labels are in what the reply quotes
-    text = PATTERN.quotation.sub(lambda found: " " if any(_labelled(_plain(found[0]))) else found[0], text)
+    text = PATTERN.quotation.sub(lambda found: " " if any(labelled(plain(found[0]))) else found[0], text)
+    blocks = list(PATTERN.fenced.finditer(text))
+    if blocks and isinstance(outside := _verdict(plain(PATTERN.fenced.sub("", text))), Scores):
+        inside = _verdict(plain(blocks[-1][0]))
+        if isinstance(inside, Scores) and inside != outside and not text[blocks[-1].end() :].strip():
+            return None
+        text = PATTERN.fenced.sub("", text)
     own = PATTERN.block_quotation.sub("", text)
     if not text.rstrip().rpartition("\n")[2].lstrip().startswith(">"):
         return own
-    outside, inside = (any(_labelled(_plain(t))) for t in (own, "\n".join(PATTERN.block_quotation.findall(text))))
-    return None if outside and inside else text
+    apart, within = (any(labelled(plain(t))) for t in (own, "\n".join(PATTERN.block_quotation.findall(text))))
+    return None if apart and within else text
 
 
-def _plain(text: str) -> str:
-    """Lower case, one kind of colon, space and minus, no markup."""
-    text = text if "\n" in text else text.replace("\\n", "\n")
-    text = re.sub(r"<([a-z_]{3,20}[12ab](?:_[a-z]{3,20})?)>", r"\1: ", text.lower().replace("\r", "\n"))
-    return re.sub(r" {2,}", " ", PATTERN.tag.sub(" ", text).translate(CLEAN))
-
-
-def _seat(mark: re.Match[str]) -> int:
-    return 1 if mark["first"] or (mark["seat"] or mark.groupdict().get("bare")) in ("1", "a", "一", "one") else 2
-
-
-def _labelled(text: str) -> Iterator[_Found]:
-    """Every score behind a label, good or bad, in order."""
-    for mark in PATTERN.mark.finditer(text):
-        before = text[max(0, mark.start() - 40) : mark.start()].rpartition("\n")[2]
-        line = before + mark[0]
-        explicit = not mark["bare"] and PATTERN.score.search(line) is not None
-        if explicit or mark["bare"] or PATTERN.separates.search(mark["tail"]):
-            alone = "\n" in mark["tail"] or (mark["bare"] is not None and ":" not in mark["tail"])
-            leads = (len(line) - len(mark[0]) <= 30) * (1 if mark["bare"] else 2)
-            value = _value(mark["value"], mark["tail"], explicit, alone)
-            ranked = value in (1.0, 2.0) and PATTERN.rank.search(before) and not PATTERN.score.search(mark[0])
-            if value is not None and not ranked:
-                yield _Found(mark.end(), _seat(mark), value, leads)
-
-
-def _under_headings(text: str) -> Iterator[_Found]:
-    """The last `Score: 8` of each passage that begins with a label."""
-    headings = list(PATTERN.heading.finditer(text))
-    for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(text)]):
-        marks = PATTERN.headed.finditer(text, heading.end(), end)
-        read = [(m.end(), value) for m in marks if (value := _value(m["value"], m["tail"])) is not None]
-        yield from (_Found(at, _seat(heading), value) for at, value in read[-1:] if isinstance(value, float))
-
-
-def _value(text: str, tail: str, explicit: bool = False, alone: bool = False) -> float | str | None:
-    """The score in [1, 10]; the reason where something else stands in a score's place; None where it is prose.
-
-    `explicit`: the line speaks of scores, so words may follow. `alone`: nothing may follow on the line.
-    """
-    match = PATTERN.value.match(text)
-    if not match:
-        said = explicit and not alone and re.search("[:=]", tail) and text.strip()
-        return f"is not a number: {text[:20].strip()!r}" if said or PATTERN.nothing.match(text) else None
-    rest, shown = PATTERN.next.sub("", text[match.end() :]), repr(text[: match.end() + 8].strip())
-    if alone and rest.strip(" .|);,") and not (match["top"] and re.match(" ?[,;:(—–-]", rest)):
-        return None
-    if PATTERN.more.match(rest):
-        return f"is not one number: {shown}"
-    if not (explicit or match["top"] or PATTERN.ends.match(rest)):
-        return None
-    if match["top"] and float(match["top"].replace(",", ".")) != 10:
-        return f"is on another scale than 10: {shown}"
-    return _number(("-" if tail.endswith(("-", "–")) else "") + match["number"])
-
-
-def _number(digits: str) -> float | str:
-    """The number as a score, or why it is none; a comma before one or two digits is a decimal comma."""
-    if not re.fullmatch(r"\+?[0-9]{1,9}(?:\.[0-9]{1,17}|,[0-9]{1,2})?", digits):
-        return f"is not a number from 1 to 10: {digits[:20]!r}"
-    number = float(digits.replace(",", "."))
-    return number if 1 <= number <= 10 else f"is outside 1 to 10: {digits[:20]!r}"
-
-
-def _final_pair(found: list[_Found]) -> Scores | Unscored:
-    """The last two scores, where they are a pair.
+def _final_pair(found: list[Found]) -> Scores | Unscored:
+    """The last two scores, where they are a pair, of those whose lines look most like a verdict's.
 
     In an odd run of seats such as 1 2 1, the last score may stand alone after a quoted pair. It is paired with its
     neighbour only when it is nearer to it than the neighbour is to the score before: at most half as far where the two
     are in reversed order (2 before 1), a little less far where they are in natural order.
     """
-    for least in (1, 2) if found[-1].leads else ():
+    every, rank = found, 0
+    for least in (1, 2, 3, 4) if found[-1].leads else (4,):
         better = [item for item in found if item.leads >= least]
-        found = better if {item.seat for item in better} == {1, 2} else found
+        if {item.seat for item in better} == {1, 2}:
+            found, rank = better, least
+    pair = _last_pair(found)
+    later = [item for item in every if item.at > found[-1].at and item.doubts >= rank and isinstance(item.value, float)]
+    if isinstance(pair, Scores) and any(item.value != pair[item.seat - 1] for item in later):
+        return Unscored("other scores follow those that look like the verdict")
+    return pair
+
+
+def _last_pair(found: list[Found]) -> Scores | Unscored:
     run = next((n for n in range(1, len(found)) if found[-n - 1].seat == found[-n].seat), len(found))
     last = found[-1]
     if run == 1:
@@ -234,9 +190,9 @@ def _pair_ahead(lines: list[str]) -> Scores | Unscored | None:
     if not pair or (beside and PATTERN.row.match(beside[0]) and not PATTERN.total.search(words)):
         return None
     headings = [words, *beside] if "|" in lines[0] else [words]
-    seats = [[_seat(mark) for mark in PATTERN.mark.finditer(line)] for line in headings]
+    seats = [[seat_of(mark) for mark in PATTERN.mark.finditer(line)] for line in headings]
     named = next((found for found in seats if sorted(found) == [1, 2]), [1, 2] if seats == [[]] else [])
-    scores = dict(zip(named, (_number(pair[2] or pair[4]), _number(pair[3] or pair[5]))))
+    scores = dict(zip(named, (number(pair[2] or pair[4]), number(pair[3] or pair[5]))))
     return _scores(scores) if len(scores) == 2 else None
 
 

@@ -43,7 +43,7 @@ def change(run: Run, *, from_here: bool = False, **changes: Any) -> Run:
         settings.write_config(run.path / "config.toml", wanted)
     for entry in log:
         method = entry["setting"] in settings.METHOD
-        what = "method: stages to come read it" if method else "execution: it changes no result"
+        what = "method: stages to come read it" if method else "execution: finished stages stay as they are"
         print(f"Changed: {entry['setting']} {entry['was']!r} → {entry['now']!r} ({what}).")
     return dataclasses.replace(run, config=wanted)
 

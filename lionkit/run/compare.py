@@ -14,7 +14,7 @@ import pandas as pd
 from lionkit import evaluate
 from lionkit.client import ChatClient
 from lionkit.errors import ConfigError
-from lionkit.files import write_text
+from lionkit.files import disk_error, write_text
 from lionkit.run import settings
 from lionkit.run.folder import Run
 from lionkit.run.opening import saved
@@ -90,6 +90,28 @@ class Comparison:
         return "\n\n".join(shown)
 
     __repr__ = __str__
+
+
+def drawable(path: Path | None) -> Path | None:
+    """The file for a figure; ConfigError, before anything long is computed, where none can be drawn into it."""
+    if path is None:
+        return None
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    if path.suffix[1:].lower() not in (known := FigureCanvasBase.get_supported_filetypes()) or path.is_dir():
+        raise ConfigError(f"{path}: no file that a figure can be drawn into: let it end in one of .{', .'.join(known)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}: make it first, or name another")
+    return path
+
+
+def draw(axes: Any, path: Path) -> Path:
+    """Draw a figure into a file. LionkitError for what the disk refuses."""
+    try:
+        axes.figure.savefig(path)
+    except OSError as error:
+        raise disk_error(error, path) from None
+    return path
 
 
 def compare(runs: Sequence[Run | str]) -> Comparison:

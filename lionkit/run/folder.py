@@ -62,7 +62,10 @@ class Run:
             f"Student: {student.model} ({student.quantize}){where}. Run folder: {shown(self.path)}.",
         ]
         kept = "{setting} was {was!r} for {stages}; later stages take {now!r}."
-        lines += [kept.format(stages=", ".join(e["kept_by"]), **e) for e in self.changes if e["kept_by"]]
+        for change in self.changes:
+            if change["kept_by"]:
+                now = {"now": value(self.config, change["setting"])}  # which may have changed once more
+                lines.append(kept.format(stages=", ".join(change["kept_by"]), **change | now))
         return "\n".join(lines)
 
     @property
@@ -85,11 +88,22 @@ class Run:
     def require(self, iteration: int, stage: str) -> Path:
         """Folder of a finished stage; StageMissing says what to run first."""
         if not self.done(iteration, stage):
-            later = iteration > 1 or (iteration == 0 and stage == "discrimination")
-            notebook = "05_adversarial_loop" if later else NOTEBOOKS[stage]
-            remedy = f"run notebook {notebook} first, or `python -m lionkit run --run {self.name}` for all of it"
-            raise StageMissing(f"{stage} of iteration {iteration} is not done in {shown(self.path)}: {remedy}")
+            problem = f"{Place(iteration, stage)} is not done in {shown(self.path)}"
+            raise StageMissing(problem + self._remedy(iteration, stage))
         return self.folder(iteration, stage)
+
+    def _remedy(self, iteration: int, stage: str) -> str:
+        """What makes a missing stage, if anything does."""
+        if Place(iteration, stage) not in order(iteration):
+            stages = [", ".join(place.stage for place in order(1) if place.iteration == i) for i in (0, 1)]
+            return f" and never is: iteration 0 has {stages[0]}; later ones have {stages[1]}"
+        command, needed = f"`python -m lionkit run --run {self.name}`", iteration + (stage == "generation")
+        if needed > self.config.iterations:  # the last iteration generates nothing
+            more = f"`python -m lionkit set --run {self.name} iterations={needed}`, then {command}"
+            return f", which has iterations 0 to {self.config.iterations}: for more of them {more}"
+        later = iteration > 1 or (iteration == 0 and stage == "discrimination")
+        notebook = "05_adversarial_loop" if later else NOTEBOOKS[stage]
+        return f": run notebook {notebook} first, or {command} for all of it"
 
     def record(self, iteration: int, stage: str) -> dict[str, Any]:
         """What done.json says of a finished stage: settings, inputs, files, result."""

@@ -22,6 +22,7 @@ from lionkit.files import disk_error
 from lionkit.pools import Split
 from lionkit.records import STRICT, Instruction, read_jsonl, write_jsonl
 from lionkit.run.folder import Run
+from lionkit.run.reading import last_cache_pool
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -70,9 +71,14 @@ def _latest(marks: Iterable[Mark]) -> dict[str, Mark]:
 
 def add(run: Run, ids: Iterable[str], *, label: str | None = None, tags: str | None = None, note: str | None = None,
         add_tag: str = "") -> None:  # fmt: skip
-    """Mark instructions; what is None stays as it was. Raises LionkitError for a label that there is not."""
+    """Mark instructions of the cache pool by their ids (one may stand alone); what is None stays as it was. Raises
+    LionkitError for a label that there is not, an id that is of no instruction, and what is no text."""
     if label not in (None, "", "hard", "easy", "drop"):
         raise LionkitError(f"a mark's label is hard, easy, drop or empty, not {label!r}")
+    for name, text in {"tags": tags, "note": note, "add_tag": add_tag}.items():
+        if not isinstance(text, str | None):
+            raise LionkitError(f"a mark's {name} is a text, not {text!r:.80}")
+    ids = [ids] if isinstance(ids, str) else [*map(str, ids)]
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     said = {"label": label, "tags": tags, "note": note, "by": _user(), "at": at}
     given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
@@ -80,6 +86,11 @@ def add(run: Run, ids: Iterable[str], *, label: str | None = None, tags: str | N
     try:
         with FileLock(run.path / ".marks.lock"):
             before = _all(run)
+            known = {mark.instruction_id for mark in before}
+            known |= set() if known.issuperset(ids) else {item.id for item in last_cache_pool(run)}
+            if unknown := [id for id in ids if id not in known]:
+                problem = f"{run.name} has no instruction {unknown[0]!r:.80} ({len(unknown)} of {len(ids)} ids)"
+                raise LionkitError(f"{problem}: give ids of its cache pool, as explorers and exports show them")
             now = _latest(before)
             new = [replace(now.get(id, Mark(id)), **given) for id in ids]
             write_jsonl(path, [*before, *(_with_tag(mark, add_tag) for mark in new)])
@@ -102,10 +113,12 @@ def _user() -> str:
 def tagged(split: Split, marked: Mapping[str, Mark], tag: str) -> dict[str, list[Instruction]]:
     """All of a split that carries the tag, under the tag as a file's name that stays in its folder. LionkitError where
     nothing does, with the tags that there are."""
-    words = [(item, marked[item.id].tags.split()) for side in split for item in side if item.id in marked]
-    found = [item for item, own in words if tag in own]
+    words = {id: mark.tags.split() for id, mark in marked.items()}
+    found = [item for side in split for item in side if tag in words.get(item.id, ())]
+    if not found and (dropped := sum(tag in own for own in words.values())):
+        raise LionkitError(f"all {dropped} instructions with the tag {tag!r} are marked drop, or not of this iteration")
     if not found:
-        known = ", ".join(sorted({word for _, own in words for word in own})) or "none yet"
+        known = ", ".join(sorted({word for own in words.values() for word in own})) or "none yet"
         raise LionkitError(f"no instruction carries the tag {tag!r}: tags are {known}")
     return {re.sub(r"[^\w-]", "_", tag)[:50]: found}
 

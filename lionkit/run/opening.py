@@ -90,7 +90,7 @@ def _begin(mode: str, preset: str, changes: Mapping[str, Any]) -> Config:
     if mode == "live":
         own = ApiConfig().model if config.api.model == "answer-key" else config.api.model
         live = {"api.base_url": endpoint(ApiConfig()), "api.model": os.environ.get("LIONKIT_MODEL", "") or own}
-    given = {name: new for name, new in settings.located(changes).items() if new is not None}
+    given = {name: new for name, new in settings.located(changes).items() if (name, new) != ("api.base_url", None)}
     config = settings.apply(config, {"mode": mode, **live, **given})
     if mode == "offline" and config.api.base_url != SANDBOX_URL:
         asked = f"{config.api.model} at {config.api.base_url or OPENAI_URL}"

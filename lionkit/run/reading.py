@@ -26,6 +26,12 @@ def cache_pool(run: Run, iteration: int) -> list[Instruction]:
     return read_jsonl(run.require(*pools_before(iteration)) / "cache.jsonl", Instruction)
 
 
+def last_cache_pool(run: Run) -> list[Instruction]:
+    """Every instruction that was ever examined on, or will be next; none before the first pools."""
+    made = [place for place in run.finished() if place.stage in ("pools", "generation")]
+    return read_jsonl(run.folder(*made[-1]) / "cache.jsonl", Instruction) if made else []
+
+
 def pools_for(run: Run, iteration: int) -> Pools:
     """The pools that an iteration starts from: the first ones, or what the generation before it left."""
     return Pools(train_pool(run, iteration), cache_pool(run, iteration))

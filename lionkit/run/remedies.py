@@ -1,7 +1,5 @@
 """What to do about a refusal, ready to be pasted: commands that change a setting, or fork a run before a stage."""
 
-import json
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +7,11 @@ from typing import Any
 
 from lionkit.config import Config
 from lionkit.errors import LionkitError
-from lionkit.run.settings import READS, value
+from lionkit.run.settings import READS, value, written
 from lionkit.run.stages import Place, order
+
+ADAPTER = ("student.model", "student.rank", "student.alpha", "student.dropout")
+"""What an adapter was made with, and keeps."""
 
 
 def anew(run: Path, place: Place) -> str:
@@ -29,8 +30,7 @@ def _fork_command(run: Path, place: Place, change: str = "") -> str:
 
 def ways(run: Path, place: Place, name: str, given: Any) -> str:
     """How to change a method setting that this stage was the first to read."""
-    text = "none" if given is None else json.dumps(given) if isinstance(given, bool) else given
-    change = shlex.quote(f"{name}={text}")
+    change = written(name, given)
     fork = f"to try it beside this run, which keeps all that comes before: {_fork_command(run, place, change)}"
     if not may_differ(name):
         return fork
@@ -41,12 +41,13 @@ def begin_from(run: Path, file: Path, count: int, heldout_size: int) -> str:
     """How to fork a run with a file of `count` > 1 instructions as seeds, a fifth of them held out, or fewer."""
     apart = min(heldout_size, max(1, count // 5))
     sizes = f"train_size={count - apart} heldout_size={apart}"
-    return _fork_command(run, Place(0, "pools"), f"{shlex.quote(f'seed_file={file.resolve()}')} {sizes}")
+    return _fork_command(run, Place(0, "pools"), f"{written('seed_file', str(file.resolve()))} {sizes}")
 
 
 def may_differ(name: str) -> bool:
-    """Whether later stages may take another value than earlier ones: not of the pools, nor of the base of adapters."""
-    return name != "student.model" and any(name in READS[stage] for stage in READS if stage != "pools")
+    """Whether later stages may take another value than earlier ones: not of the pools, nor of what the first adapter
+    was made with, since later iterations go on from it."""
+    return name not in ADAPTER and any(name in READS[stage] for stage in READS if stage != "pools")
 
 
 @contextmanager

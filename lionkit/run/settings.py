@@ -7,7 +7,9 @@ They may change whenever a run is opened. Section numbers refer to arXiv 2305.12
 
 import dataclasses
 import difflib
+import json
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from operator import attrgetter
@@ -41,8 +43,9 @@ METHOD = frozenset(name for names in READS.values() for name in names)
 FIXED = ("mode", "preset")
 """Said when a run begins, and never changed."""
 PARTS = {"api": ApiConfig, "student": StudentConfig}
-NAMES = [field.name for field in dataclasses.fields(Config) if field.name not in PARTS]
-NAMES += [f"{part}.{field.name}" for part, kind in PARTS.items() for field in dataclasses.fields(kind)]
+KINDS = {field.name: field.type for field in dataclasses.fields(Config) if field.name not in PARTS}
+KINDS |= {f"{part}.{field.name}": field.type for part, kind in PARTS.items() for field in dataclasses.fields(kind)}
+NAMES = list(KINDS)
 """Every setting by its full name."""
 
 
@@ -110,20 +113,28 @@ def apply(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
-    """`["tau=2", "api.model=4.1"]` as `{"tau": 2, "api.model": "4.1"}`: values as TOML writes them, else as text."""
+    """`["tau=2", "api.model=4.1"]` as `{"tau": 2, "api.model": "4.1"}`: values as TOML writes them, else as text.
+
+    `none` is no value at all, but of a setting that has it among its words (`seeds_by=none`)."""
     found: dict[str, Any] = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals:
-            raise ConfigError(f"{argument!r}: give a setting and its value as name=value")
+            raise ConfigError(f"{argument!r}: give a setting and its value as name=value, and the run as --run NAME")
         name = name.strip()
         try:
             found[name] = tomllib.loads(f"value = {text}")["value"]
         except (ValueError, RecursionError):
-            found[name] = None if text == "none" else text
+            found[name] = None if text == "none" and text not in get_args(KINDS.get(name)) else text
         if name in NAMES and isinstance(value(Config(), name), str) and type(found[name]) not in (str, type(None)):
             found[name] = text.strip()  # a model called 4.1
     return found
+
+
+def written(name: str, given: Any) -> str:
+    """A setting as `parse` reads it back, quoted for a shell."""
+    text = f"{name}={'none' if given is None else given}"
+    return shlex.quote(text if parse([text]) == {name: given} else f"{name}={json.dumps(given, ensure_ascii=False)}")
 
 
 PRESETS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))

@@ -34,9 +34,8 @@ def fingerprint(student: Student, inputs: list[Any]) -> str:
     adapter = {name: config[name] for name in ("r", "lora_alpha", "lora_dropout")}
     place = (student.base, student.quantize, student.dtype, student.device.type)  # each device has its own optimizer
     digest = hashlib.blake2s(repr((*place, adapter, inputs)).encode())
-    for name, parameter in student.model.named_parameters():
-        if "lora_" in name:
-            digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
+    for name, parameter in student.learned.items():
+        digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -82,7 +81,7 @@ def _is_whole(checkpoint: Path) -> bool:
 
 def save_adapter(student: Student, out: Path) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json` to `out`, each whole or not at all."""
-    if broken := [name for name, p in student.model.named_parameters() if "lora_" in name and not p.isfinite().all()]:
+    if broken := [name for name, parameter in student.learned.items() if not parameter.isfinite().all()]:
         message = f"{len(broken)} adapter weights are not finite ({broken[0]}): not saved; lower student.learning_rate"
         raise StudentError(message, setting="student.learning_rate")
     work = out / "checkpoints" / "adapter"  # goes with that folder, also after a kill

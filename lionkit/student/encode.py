@@ -7,7 +7,6 @@ SmolLM2), or the plain format that the paper's students were trained on.
 """
 
 import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,8 +21,15 @@ Part = Literal["prompt", "response", "end"]
 IGNORED = -100
 PROBE = "lionkit"
 """A text that must come out of a chat template."""
+TRYING = "{}: \"Sort\" <a href='https://a.example'> & it's.\n    3 1 2\\n é\n" * 9 + "{}"
+"""What must come out of one letter by letter, with a word for {}: templates cut, escape, print or change texts."""
 DAY = datetime(2026, 1, 1)
 """The date that a chat template which prints one is given, so that rows stay what they are from day to day."""
+_SIGNS = {"-d": "1", "-m": "1", "e": " 1"} | {sign: f"{DAY:%{sign}}" for sign in "aAbBcdfFGHIjmMpSTuUVwWxXyYzZ%"}
+PINNED = "{%- macro strftime_now(format) %}{{ format SIGNS }}{% endmacro %}\n".replace(
+    "SIGNS", "".join(f"|replace('%{sign}', '{shown}')" for sign, shown in _SIGNS.items())
+)
+"""What stands before a template, so that it is given `DAY` however it asks: transformers keeps functions from it."""
 SHORTEST_PROMPT = 8
 """Fewer prompt tokens than this say nothing about the task."""
 PLAIN = (
@@ -56,32 +62,44 @@ def prompt_ids(tokenizer: Any, text: str, *, template: Template) -> list[int]:
         ids = _text_ids(tokenizer, PLAIN.format(text))
         has_bos = tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
         return [tokenizer.bos_token_id, *ids] if has_bos else ids
-    form, pinned = _form(tokenizer, tokenizer.get_chat_template())
-    options = {"chat_template": pinned, "add_generation_prompt": True, "return_dict": False}
-    ids = tokenizer.apply_chat_template(messages(text, *form), sanitize_control_tokens=True, **options)
+    template = tokenizer.get_chat_template()
+    system, parts = _form(tokenizer, template)
+    options = {"chat_template": PINNED + template, "add_generation_prompt": True, "return_dict": False}
+    said = messages(text, "" if system else None, parts)
+    ids = tokenizer.apply_chat_template(said, sanitize_control_tokens=True, **options)
     return list(ids[1:] if ids[:2] == [tokenizer.bos_token_id] * 2 else ids)
 
 
-def messages(text: str, system: bool = True, parts: bool = False) -> list[dict[str, Any]]:
-    """A prompt with an empty system message, unless the template has none; contents in parts where it wants those."""
-    said = [("system", "")] * system + [("user", text)]
-    return [{"role": role, "content": [{"type": "text", "text": words}] if parts else words} for role, words in said]
+def messages(text: str, system: str | None = "", parts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """A prompt with an empty system message, or none (None); the roles in `parts` have their contents in parts."""
+    said = [("system", system), ("user", text)]
+    contents = [(role, [{"type": "text", "text": words}] if role in parts else words) for role, words in said]
+    return [{"role": role, "content": content} for role, content in contents if content is not None]
 
 
 @lru_cache(maxsize=8)
-def _form(tokenizer: Any, template: str) -> tuple[tuple[bool, bool], str]:
-    """(whether a chat template takes a system message, and wants contents in parts), and the template with `DAY` in it:
-    the first form in which an instruction comes out. StudentError where it does in none."""
-    problem = "its prompt leaves the instruction out"
-    pinned = re.sub(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", lambda call: repr(DAY.strftime(call[2])), template)
-    options = {"chat_template": pinned, "tokenize": False, "add_generation_prompt": True}
-    for form in ((True, False), (False, False), (True, True), (False, True)):
+def _form(tokenizer: Any, template: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether a chat template takes a system message, and the roles whose contents it wants in parts: the first form
+    in which a whole instruction comes out, and of a system message nothing or all. StudentError where it does in none.
+    """
+    problem, changed = "its prompt leaves the instruction out", ""
+    options = {"chat_template": PINNED + template, "tokenize": False, "add_generation_prompt": True}
+    texts = {word: TRYING.replace("{}", word) for word in (PROBE, PROBE[::-1])}
+    user, rule = texts.values()
+    both: tuple[str, ...] = ("system", "user")
+    for system, roles in ((True, ()), (True, both), (True, both[1:]), (True, both[:1]), (False, ()), (False, both[1:])):
         try:
-            if PROBE in tokenizer.apply_chat_template(messages(PROBE, *form), **options):
-                return form, pinned
+            told = [messages(user, said, roles) for said in ((rule, "") if system else (None,))]
+            prompt, *empty = (tokenizer.apply_chat_template(said, **options) for said in told)
         except Exception as error:  # the template is a program of whoever made the model
             problem = first_line(error)
-    raise StudentError(problem)
+            continue
+        whole = all(prompt.count(word) == 10 * prompt.count(text) for word, text in texts.items())
+        if whole and all(user in shown for shown in (prompt, *empty)):
+            return system, roles
+        if PROBE in prompt:
+            changed = "its prompt changes the instruction, or leaves some of it out"
+    raise StudentError(changed or problem)
 
 
 def _text_ids(tokenizer: Any, text: str) -> list[int]:

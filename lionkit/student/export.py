@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
+from transformers import GenerationConfig
 
 from lionkit.errors import StudentError
 from lionkit.files import whole_folder, write_text
@@ -64,8 +65,8 @@ class Export:
 
 def export_student(
     model: str | Path,
-    adapter: Path,
-    out: Path,
+    adapter: str | Path,
+    out: str | Path,
     *,
     gguf: str | Path | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -79,15 +80,16 @@ def export_student(
     or its converter; without it LLAMA_CPP and PATH are searched. `provenance` is what the card tells of the run (see
     `card.write`). `dtype="auto"` keeps the base's own 16-bit type, and is float16 for others. `base` is the hub id to
     name where `model` is a folder. A student trained on the plain format gets that as its chat template, so that
-    servers prompt it as it was taught. Raises StudentError (no such model or adapter, the adapter is another base's,
-    a weight is not finite, the converter failed) and LionkitError (disk, or something else is in `out`).
+    servers prompt it as it was taught; its base's penalties and sampling, which `respond` leaves out, stay behind.
+    Raises StudentError (no such model or adapter, the adapter is another base's, a weight is not finite, the converter
+    failed) and LionkitError (disk, or something else is in `out`).
     """
-    converter = find_converter(gguf)
+    adapter, out, converter = Path(adapter), Path(out), find_converter(gguf)
     source, path = resolve(model)
     own, tokenizer, chosen = read(source, path, template)
     kind = _choose(path, own, dtype)
     name = base or (Path(source).name if Path(source).is_absolute() else source)
-    if not _is_there(out, adapter, name, kind):
+    if not _is_there(out, adapter, name, kind, chosen):
         # The folder first, so that one that is taken is said before minutes of loading.
         with explained("merging, which needs all weights in 16 bits", {}), whole_folder(out) as work:
             student = load(model, quantize="none", adapter=adapter, template=template, device="cpu", dtype=kind)
@@ -109,12 +111,14 @@ def _choose(path: Path | str, own: Any, dtype: Dtype) -> Literal["float16", "bfl
     return dtype if dtype != "auto" else "bfloat16" if own.dtype == torch.bfloat16 else "float16"
 
 
-def _is_there(out: Path, adapter: Path, base: str, dtype: str) -> bool:
-    """Whether `out` holds the same adapter merged into the same base in the same type."""
+def _is_there(out: Path, adapter: Path, base: str, dtype: str, template: Template) -> bool:
+    """Whether `out` holds the same adapter merged into the same base in the same type, with the same template."""
     try:
         named = json.loads((out / "adapter" / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
         stored = json.loads((out / "config.json").read_text(encoding="utf-8"))["dtype"]
-        return (named, stored) == (base, dtype) and filecmp.cmp(adapter / WEIGHTS, out / "adapter" / WEIGHTS, False)
+        plain = PLAIN_CHAT in (out / "chat_template.jinja").read_text(encoding="utf-8")
+        same = (named, stored, plain) == (base, dtype, template == "plain") and any(out.glob("model*.safetensors"))
+        return same and filecmp.cmp(adapter / WEIGHTS, out / "adapter" / WEIGHTS, False)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -125,6 +129,8 @@ def _write_merged(student: Student, out: Path, dtype: str) -> None:
     if broken := [name for name, tensor in merged.state_dict().items() if not tensor.isfinite().all()]:
         remedy = "export as bfloat16, which has float32's range" if dtype == "float16" else "train it again"
         raise StudentError(f"{len(broken)} merged tensors are not finite ({broken[0]}): nothing was written; {remedy}")
+    ends = merged.generation_config.eos_token_id
+    merged.generation_config = GenerationConfig(eos_token_id=ends, bos_token_id=student.tokenizer.bos_token_id)
     merged.save_pretrained(out)
     tokenizer = student.tokenizer
     if student.template == "plain":

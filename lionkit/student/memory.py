@@ -2,10 +2,11 @@
 
 After QLoRA (arXiv 2305.14314), on a model built without storage on PyTorch's meta device, so that the weights are exact
 for every architecture. Activations are those of a Llama-like decoder block with gated MLP; mixtures of experts and
-state-space models keep others, which are not covered, nor are several cards, nor what loading needs (less than
+state-space models keep others, which are not covered; nor is what loading needs (less than
 training, but for the file's pages, which give way). `tests/bench/student.py memory` holds it against measurements.
 """
 
+import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -88,9 +90,9 @@ def _pieces(rows: list[Encoded], config: Any, device: str) -> set[_Piece]:
     share = max(own.step_rows // ranks.processes(), 1)
     most = min(own.device_rows or share, share), AT_ONCE if device == "cpu" else None
     for epoch in range(own.epochs):
-        order = list(ByLength(widths, own.step_rows, config.seed, partial(int, epoch)))
-        for start in range(0, len(order), own.step_rows):
-            step = order[start : start + own.step_rows]
+        order = list(ByLength(widths, own.step_rows, config.seed, partial(int, epoch), parts=ranks.processes()))
+        for start in range(0, len(order), share):
+            step = order[start : start + share]
             for piece in (step[part] for part in spans([widths[i] for i in step], *most)):
                 size = (1, sum(widths[i] for i in piece)) if own.pack else (len(piece), widths[piece[0]])
                 found.add(_Piece(*size, sum(labels[i] for i in piece), max(widths)))
@@ -100,8 +102,8 @@ def _pieces(rows: list[Encoded], config: Any, device: str) -> set[_Piece]:
 def _parts(shape: SimpleNamespace, student: Any, device: str, piece: _Piece, held: int = 0) -> dict[str, int]:
     size = loading.choose_dtype(torch.device(device)).itemsize if device == "cpu" else 2
     tokens, adapters = piece.rows * piece.width, student.rank * shape.adapter
-    nf4 = student.quantize == "nf4"
-    dense = nf4 and device == "cpu" and shape.linear <= LIMIT
+    nf4, parts = student.quantize == "nf4", ranks.processes() if student.shard else 1
+    dense = nf4 and device == "cpu" and shape.linear <= LIMIT and parts == 1
     # Saved for backward by one layer, a token: both norms' float32 inputs; their outputs, q, k, v and the attention's
     # output; gate, its activation, up and their product. Plain attention adds its weights, in 32 bits and rounded.
     layer = 8 * shape.hidden + size * (6 * shape.hidden + 4 * shape.inner)
@@ -116,10 +118,12 @@ def _parts(shape: SimpleNamespace, student: Any, device: str, piece: _Piece, hel
         kept, at_work = shape.layers * layer * tokens, logits
     trained = adapters * (8 + (size if size < 4 else 0))  # 32 bits, and a copy to multiply by
     optimizer = adapters * (2 if device == "cuda" else 8)  # paged 8-bit AdamW, or AdamW
+    weights = int(shape.linear * (NF4_BYTES if nf4 else size)) + shape.other * size
     freed = SLACK[0] * kept + SLACK[1] * layer * tokens + SLACK[2] * (trained + optimizer)
     return {
         **({"CUDA context": PROCESS_BYTES} if device == "cuda" else {"Python and libraries": max(PROCESS_BYTES, held)}),
-        "weights": int(shape.linear * (NF4_BYTES if nf4 else size)) + shape.other * size,
+        "weights": weights // parts,
+        **({"a layer's weights, brought together": 2 * weights // shape.layers} if parts > 1 else {}),
         "decoded weights": (shape.linear if dense else 2 * shape.largest if nf4 else 0) * size,
         "adapters and gradients": trained,
         "optimizer": optimizer,
@@ -138,12 +142,16 @@ def _shape(model: Any) -> SimpleNamespace:
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         text, head = config.get_text_config(), network.get_output_embeddings()
-        linears = [m.weight for m in network.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
-        linear = sum(weight.numel() for weight in linears)
+        layers = [m for m in network.modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and m is not head]
+        linears = [layer.weight for layer in layers]
+        linear = sum(m.weight.numel() for m in layers if type(m) in (torch.nn.Linear, Conv1D))
+        whole = sum(p.numel() for p in network.parameters())
+        with warnings.catch_warnings(action="ignore"):  # peft's, of what it does about Conv1D
+            adapted = get_peft_model(network, LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM"))
         return SimpleNamespace(
-            linear=linear,  # weights of all linear layers but the output head: quantised, and adapted
-            other=sum(p.numel() for p in network.parameters()) - linear,  # embeddings, head, norms
-            adapter=sum(sum(weight.shape) for weight in linears),  # LoRA weights per unit of rank
+            linear=linear,  # weights of all linear layers but the output head: quantised
+            other=whole - linear,  # embeddings, head, norms, and what only looks like a linear layer
+            adapter=adapted.get_nb_trainable_parameters()[0],  # LoRA weights per unit of rank
             largest=max(weight.numel() for weight in linears),  # of one linear layer
             hidden=text.hidden_size,
             inner=max(max(weight.shape) for weight in linears),  # width of the MLP

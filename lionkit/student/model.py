@@ -8,13 +8,14 @@ import logging
 import os
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from bitsandbytes.nn import Linear4bit
-from peft import PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
@@ -52,6 +53,11 @@ class Student:
         return hasattr(self.model, "peft_config")
 
     @property
+    def learned(self) -> dict[str, Any]:
+        """The adapter's own weights by name, of whatever kind: what training changes."""
+        return {name: p for name, p in self.model.named_parameters() if self.adapted and p.requires_grad}
+
+    @property
     def network(self) -> Any:
         """The model without what an adapter wraps around it."""
         return self.model.get_base_model() if self.adapted else self.model
@@ -69,15 +75,15 @@ def load(
     model: str | Path,
     *,
     quantize: Quantize = "nf4",
-    adapter: Path | None = None,
+    adapter: str | Path | None = None,
     template: Literal["auto", "chat", "plain"] = "auto",
     device: str = "auto",
     dtype: Dtype = "auto",
 ) -> Student:
     """Load `model` (`SmolLM2-135M-Instruct`, a hub id or a folder) and, on it, the adapter in a folder.
 
-    Raises StudentError when there is no such model, it cannot be read, the adapter belongs to another base, or an
-    option is none of those it can be.
+    Raises StudentError when there is no such model, it cannot be read or quantised, the adapter belongs to another
+    base, or an option is none of those it can be.
     """
     for name, value, kind in (("quantize", quantize, Quantize), ("dtype", dtype, Dtype)):
         if value not in get_args(kind):
@@ -105,11 +111,12 @@ def load(
         raise StudentError(f"cannot load {base} ({first_line(error)}): {remedy}", setting="student.model") from None
     if missing := sorted(found["missing_keys"]):
         raise StudentError(f"the weights of {base} lack {missing[0]} and {len(missing) - 1} more: fetch them anew")
-    if adapter is not None:
-        network = add_adapter(network, adapter, base)
-    _avoid_packed_kernel(network)
     if quantize == "nf4":
+        _require_quantised(network, base)
         _let_go_of_the_file(network)
+    if adapter is not None:
+        network = add_adapter(network, Path(adapter).expanduser(), base)
+    _avoid_packed_kernel(network)
     network.eval()
     return Student(network, tokenizer, chosen, place, base, path, quantize, compute)
 
@@ -119,7 +126,11 @@ def add_adapter(network: Any, adapter: Path, base: str) -> Any:
     if not (adapter / "adapter_model.safetensors").is_file():
         raise StudentError(f"{adapter} holds no adapter_model.safetensors: run the imitation stage that makes it")
     try:
-        named = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
+        config = PeftConfig.from_pretrained(str(adapter))
+        if type(config) is not LoraConfig:
+            kind = type(config).__name__.removesuffix("Config")
+            raise StudentError(f"cannot load the adapter in {adapter}: it is {kind}, not LoRA, so train one here")
+        named = config.base_model_name_or_path or ""
         if Path(named).name != Path(base).name:
             raise StudentError(f"the adapter in {adapter} was made for {named}, not for {base}: load that model")
         with warnings.catch_warnings():  # a layer without its weights would answer as the base does
@@ -135,13 +146,25 @@ def add_adapter(network: Any, adapter: Path, base: str) -> Any:
         raise StudentError(f"cannot load the adapter in {adapter}: {first_line(error)}") from None
 
 
+def at_least_one(**numbers: int) -> None:
+    """StudentError where one of these is less."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise StudentError(f"{name} = {number}: at least 1")
+
+
 def choose_device(device: str) -> torch.device:
-    """`auto` is CUDA (this process's card under `accelerate launch`), else MPS, else the CPU."""
+    """`auto` is CUDA (this process's card under `accelerate launch`), else MPS, else the CPU. StudentError where a
+    device that is named is not here."""
     if device == "auto" and torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    elif device == "auto":
-        device = "mps" if torch.backends.mps.is_available() else "cpu"
-    return torch.device(device)
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+    if device == "auto":
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device).item()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        raise StudentError(f"device = {device!r} cannot be used here ({first_line(error)}): set it to 'auto'") from None
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
@@ -163,6 +186,20 @@ def _avoid_packed_kernel(network: Any) -> None:
     for module in network.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def _require_quantised(network: Any, base: str) -> None:
+    """StudentError where most weights are as they were: bitsandbytes leaves layers alone that it does not know."""
+    head, packed, left = network.get_output_embeddings(), 0, Counter[str]()
+    for module in network.modules():
+        if isinstance(module, Linear4bit):
+            packed += module.in_features * module.out_features
+        elif not (module is head or isinstance(module, torch.nn.Embedding)):
+            left[type(module).__name__] += sum(p.numel() for p in module.parameters(recurse=False) if p.dim() > 1)
+    if left.total() > packed:
+        share, kind = left.total() / (left.total() + packed), left.most_common(1)[0][0]
+        message = f"{share:.0%} of the weights of {base} cannot be quantised ({kind}): set student.quantize = 'none'"
+        raise StudentError(message, setting="student.quantize")
 
 
 def _let_go_of_the_file(network: Any) -> None:

@@ -1,6 +1,7 @@
 """What a student's name stands for, and whether that can be one: read from its small files, before a weight is loaded
 and anything is paid."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,7 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
     a hub id is read from transformers' cache; StudentError where it is not there."""
     if str(model) == weights.NAME:
         return weights.HUB_ID, weights.fetch()
-    folder, name = Path(model).expanduser(), str(model)
+    folder, name = Path(str(model)).expanduser(), str(model)
     if folder.is_dir():
         return str(folder.resolve()), folder
     if isinstance(model, Path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
@@ -52,6 +53,9 @@ def resolve(model: str | Path) -> tuple[str, Path | str]:
 
 def read(base: str, path: Path | str, template: Literal["auto", "chat", "plain"] = "auto") -> tuple[Any, Any, Template]:
     """(configuration, tokenizer, prompt format) of what `resolve` found. StudentError where it is no student."""
+    if template not in ("auto", "chat", "plain"):
+        message = f"template = {template!r}: choose one of auto, chat, plain"
+        raise StudentError(message, setting="student.template")
     try:
         if find_adapter_config_file(str(path)):
             own = PeftConfig.from_pretrained(str(path)).base_model_name_or_path or "an unnamed model"
@@ -98,6 +102,14 @@ def positions(config: Any) -> int:
     return max(getattr(config.get_text_config(), "max_position_embeddings", None) or 0, 0)
 
 
+def turning(config: Any) -> int:
+    """The length, in tokens, beyond which LongRoPE (arXiv 2402.13753) turns every row of a batch by other angles, even
+    for the sake of one; 0 for other models. What "dynamic" stands for turns at `positions`."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [kind for kind in (rope, *rope.values()) if isinstance(kind, dict)]  # one, or one for each kind of layer
+    return max((k["original_max_position_embeddings"] for k in kinds if k.get("rope_type") == "longrope"), default=0)
+
+
 def _refused(message: str) -> StudentError:
     return StudentError(message, setting="student.model")
 
@@ -110,7 +122,8 @@ def _require_causal(base: str, config: Any) -> None:
     if config.is_encoder_decoder or not generates or type(config) not in AutoModelForCausalLM._model_mapping:
         what = kinds[0] if kinds else type(config).__name__
         raise _refused(f"{base} is no causal language model ({what}): name one, such as a chat model")
-    if not getattr(text, "num_attention_heads", None) or any("mamba" in n or "ssm" in n for n in text.to_dict()):
+    states = re.compile("mamba|ssm|lru")
+    if not getattr(text, "num_attention_heads", None) or any(states.search(name) for name in text.to_dict()):
         raise _refused(f"{base} is a state-space model ({text.model_type}), which is not covered: name a transformer")
     how = getattr(config, "quantization_config", None)
     method = how.get("quant_method", "") if isinstance(how, dict) else getattr(how, "quant_method", "")

@@ -158,21 +158,22 @@ def load_options(student: Student) -> dict[str, Any]:
 
 def _work_along() -> None:
     """Take part in all that the leader trains and answers, until it is done."""
-    student, made = None, None
+    student, made, loading = None, None, False
     try:
         while job := from_leader():
             work, asked, adapter, given, options = job
             if student is None or student.model is None or made != (asked, adapter):
-                student = None  # frees it
+                student, loading = None, True  # frees it
                 student = load(**asked)
                 if adapter is not None:  # its weights come from the leader
                     own = copy(adapter)
                     own.base_model_name_or_path = None  # or peft would warn of the folder's name
                     student.model = get_peft_model(student.model, own)
+            loading = False
             work(student, given, **options)
             made = (asked, adapter or _adapter(student))
     except StudentError as error:
-        if is_out_of_memory(error):
+        if loading or is_out_of_memory(error):
             raise
         raise SystemExit(1) from None  # any other error is met by the leader too, which says it
 

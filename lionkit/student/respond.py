@@ -6,21 +6,24 @@ is the one it gives alone; in bfloat16 a near tie may fall the other way.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import torch
 
+from lionkit import markup
+from lionkit.errors import StudentError, first_line
 from lionkit.progress import Progress
 from lionkit.records import content_id
 from lionkit.student import cache, ranks
 from lionkit.student.checkpoint import explained
 from lionkit.student.dense import PLAIN, attention, dense
 from lionkit.student.encode import prompt_ids
-from lionkit.student.model import Student
+from lionkit.student.model import Student, at_least_one
+from lionkit.student.named import ODD_JSON, turning
 
 LEAVING = 4
 """One in so many rows has to have ended before they leave and others come: moving the rest copies their cache."""
@@ -50,12 +53,15 @@ def respond(
 ) -> list[Answer]:
     """Answers to `texts`, in order, `batch_size` of them at a time.
 
-    Temperature 0 is greedy; above it each answer is drawn from `seed` and its own prompt. `keep` is called with a
-    text's index and its answer as soon as it is there, so that a caller may write it down. What else is asked, and
-    whether a call is interrupted and made again with the texts that are left, changes nothing but near ties in
-    bfloat16. Raises StudentError where memory runs out, or a prompt with its answer is longer than the model can be
-    asked. Within `lead()` the processes share the texts, `batch_size` each.
+    Temperature 0 is greedy; above it each answer is drawn from `seed` and its own prompt. Penalties and whatever else
+    the model's own generation_config asks for are left out, but for the tokens that end an answer; so are thoughts,
+    as in a server's replies. `keep` is called with a text's index and its answer as soon as it is there, so that a
+    caller may write it down. What else is asked, and whether a call is interrupted and made again with the texts that
+    are left, changes nothing but near ties in bfloat16. Raises StudentError where memory runs out, a number cannot
+    be, or a prompt with its answer is longer than the model can be asked. Within `lead()` the processes share the
+    texts, `batch_size` each.
     """
+    at_least_one(max_new_tokens=max_new_tokens, batch_size=batch_size)
     prompts = [prompt_ids(student.tokenizer, text, template=student.template) for text in texts]
     student.require_positions(max(map(len, prompts), default=0), max_new_tokens)
     order = sorted(range(len(texts)), key=lambda i: -len(prompts[i]))
@@ -65,7 +71,7 @@ def respond(
     fused = student.device.type == "cpu" and student.network.config._attn_implementation == "sdpa"
     student.model.eval()
     with ranks.together():
-        ranks.same(p for name, p in student.model.named_parameters() if "lora_" in name)
+        ranks.same(student.learned.values())
     with (
         torch.no_grad(),
         explained("answering", remedies),
@@ -75,7 +81,7 @@ def respond(
         Progress(len(texts), "student", "responses", shown=progress) as bar,
     ):
         batch = _Batch(student, max_new_tokens, temperature, roomy=plain)
-        rows = deque(_Row(i, prompts[i], seed) for i in order[ranks.rank() :: ranks.processes()])
+        rows = (_Row(i, prompts[i], seed) for i in order[ranks.rank() :: ranks.processes()])
         for ended in _everyones(batch.run(rows, batch_size)):
             for index, answer in ended:
                 answers[index] = answer
@@ -120,15 +126,30 @@ class _Batch:
         self.rows: list[_Row] = []
         self.mask, self.cache = torch.empty(0), None
 
-    def run(self, waiting: deque[_Row], size: int) -> Iterator[list[tuple[int, Answer]]]:
-        """Answer all that wait, `size` rows at a time: what has ended, with each token that all have got."""
-        while waiting or self.rows:
-            if self.may_change():
-                self.let_go()
-                fresh = [waiting.popleft() for _ in range(min(size - len(self.rows), len(waiting)))]
-                yield self.admit(fresh) if fresh else []
-            else:
-                yield self.step()
+    def run(self, rows: Iterable[_Row], size: int) -> Iterator[list[tuple[int, Answer]]]:
+        """Answer all rows, `size` of them at a time: what has ended, with each token that all have got."""
+        for _, together in groupby(rows, self.side):
+            waiting = deque(together)
+            while waiting or self.rows:
+                yield self.turn(waiting, size)
+
+    def side(self, row: _Row) -> int:
+        """What rows have to share to be answered together: where LongRoPE turns, the longest of them turns all."""
+        length, most = len(row.prompt), turning(self.student.network.config)
+        return -1 if length > most else row.index if length + self.limit > most else -2
+
+    def turn(self, waiting: deque[_Row], size: int) -> list[tuple[int, Answer]]:
+        """Rows go and come, or all get one more token; what has ended with that."""
+        try:
+            if not self.may_change():
+                return self.step()
+            self.let_go()
+            fresh = [waiting.popleft() for _ in range(min(size - len(self.rows), len(waiting)))]
+            return self.admit(fresh) if fresh else []
+        except ODD_JSON as error:  # the code of any of transformers' models
+            kind = f"{type(self.student.network).__name__} ({first_line(error)})"
+            message = f"{self.student.base} cannot be answered with, as {kind}: name a model of another architecture"
+            raise StudentError(message, setting="student.model") from error
 
     def may_change(self) -> bool:
         """Whether enough rows have ended. All must have where they cannot be moved."""
@@ -163,17 +184,22 @@ class _Batch:
 
     def step(self) -> list[tuple[int, Answer]]:
         """One more token for each row, dropped where it has ended; what has ended with that."""
-        ids = torch.tensor([row.tokens[-1:] for row in self.rows], device=self.student.device)
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], 1)
+        alone = len(self.rows) == 1  # Phi-3 then computes all of it anew where LongRoPE turns
+        own = [row.prompt + row.tokens if alone else row.tokens[-1:] for row in self.rows]
+        ids = torch.tensor(own, device=self.student.device)
+        goes_on = self.mask.new_tensor([[not row.ended] for row in self.rows])  # or positions would run out
+        self.mask = torch.cat([self.mask, goes_on], 1)
         logits, self.cache = self._forward(ids, self.mask, self.cache)
         return self._take(self.rows, logits)
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, seen: Any) -> tuple[torch.Tensor, Any]:
-        """Logits [rows, vocabulary] after ids [rows, new] and the cache that they are added to; mask [rows, width]."""
+        """Logits [rows, vocabulary] after ids [rows, up to width], the last of them alone where there is a cache of the
+        others; mask [rows, width]."""
         how: dict[str, Any] = {"attention_mask": mask, "cache": seen, "use_cache": True}
         if self.positioned:
-            how["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        inputs = self.student.network.prepare_inputs_for_generation(ids, is_first_iteration=seen is None, **how)
+            how["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        new = {"is_first_iteration": seen is None, "next_sequence_length": None if seen is None else 1}
+        inputs = self.student.network.prepare_inputs_for_generation(ids, **new, **how)
         out = self.student.model(**inputs)
         return out.logits[:, -1], out.cache
 
@@ -193,6 +219,6 @@ class _Batch:
             row.ended = token in self.ends or len(row.tokens) == self.limit
             if row.ended:
                 own = row.tokens[:-1] if token in self.ends else row.tokens
-                text = self.student.tokenizer.decode(own, skip_special_tokens=True).strip()
+                text = markup.answer(self.student.tokenizer.decode(own, skip_special_tokens=True)).strip()
                 told.append((row.index, Answer(text, token not in self.ends)))
         return told

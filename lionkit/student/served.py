@@ -58,9 +58,12 @@ def respond(
     try:
         completions = client.map(requests, progress="student" if len(instructions) > 1 else False)
     except StageStopped as stopped:
-        if stopped.cause != "model":
-            raise
-        raise StageStopped(f"{stopped}; {REMEDY}", "model", setting="student_name") from None
+        if stopped.cause == "model":
+            raise StageStopped(f"{stopped}; {REMEDY}", "model", setting="student_name") from None
+        if stopped.setting == "api.base_url":  # as the client calls it
+            said = str(stopped).replace("base_url", "student_url")
+            raise StageStopped(said, stopped.cause, setting="student_url") from None
+        raise
     return [_response(i, c, max_tokens) for i, c in zip(instructions, completions, strict=True)]
 
 
@@ -86,6 +89,6 @@ def _check_name(client: ChatClient, model: str) -> None:
 
 
 def _response(item: Instruction, reply: Completion, max_tokens: int) -> Response:
-    status = "ok" if reply.status == "truncated" or reply.cause == "empty" else reply.status
+    status = "ok" if reply.status == "truncated" or reply.cause in ("empty", "mute") else reply.status
     reason = f"cut at {max_tokens} tokens" if reply.status == "truncated" else reply.error
     return Response(item.id, reply.text, status, reason, reply.model, reply.call_id, missing=reply.cause == "outage")

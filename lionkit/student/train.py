@@ -27,7 +27,7 @@ from lionkit.student.batches import keeps_apart
 from lionkit.student.checkpoint import explained, fingerprint, resumable, save_adapter
 from lionkit.student.dense import attention, dense
 from lionkit.student.encode import Encoded, LabelAudit, label_audit
-from lionkit.student.model import Student, load
+from lionkit.student.model import Student, at_least_one, load
 from lionkit.student.trainer import Overseer, Show, StudentTrainer, history, peak_memory, reset_peak
 
 Pairs = Sequence[tuple[str, str]]
@@ -68,7 +68,7 @@ def train(
     pairs: Pairs,
     /,
     *,
-    out: Path,
+    out: str | Path,
     rank: int = 16,
     alpha: int = 32,
     dropout: float = 0.0,
@@ -101,9 +101,11 @@ def train(
     the losses every few seconds and at the end. Killed and called again with the same arguments, training goes on from
     the last checkpoint in `out`.
 
-    Raises StudentError: nothing to train on, labels that the audit condemns, no validation to be patient with, rows
-    that the processes cannot share, a loss that is not finite, out of memory, disk full.
+    Raises StudentError: a number that cannot be, nothing to train on, labels that the audit condemns, no validation to
+    be patient with, rows that the processes cannot share, a loss that is not finite, out of memory, disk full.
     """
+    out = Path(out)
+    at_least_one(rank=rank, epochs=epochs, batch_size=batch_size, max_length=max_length)
     rows, audit = _audited(student, pairs, max_length, "nothing was trained")
     refusal = "nothing was trained, the validation rows cannot be used"
     held = _audited(student, validation, max_length, refusal)[0] if validation else []

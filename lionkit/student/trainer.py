@@ -60,7 +60,8 @@ class StudentTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         lengths = [len(row.input_ids) for row in self.train_dataset if row is not BLANK]
         blank = len(self.train_dataset) - len(lengths)
-        return ByLength(lengths, self.step_rows, self.args.seed, lambda: int(self.state.epoch or 0), blank)
+        order = (self.step_rows, self.args.seed, lambda: int(self.state.epoch or 0))
+        return ByLength(lengths, *order, blank=blank, parts=ranks.processes())
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward, piece by piece; only the last one has the processes exchange gradients."""

@@ -144,6 +144,35 @@ def test_a_row_that_the_endpoint_fails_at_while_it_answers_others(client: Any) -
 
 
 @pytest.mark.parametrize(
+    ("reply", "cause"),
+    [(problem(418, "no"), "outage"), (problem(425, "early"), "outage"), (problem(400, "no"), "outage"), ("", "mute")],
+)
+@pytest.mark.parametrize("since", [0, 3])
+def test_what_every_row_gets_is_no_final_word_about_any(client: Any, reply: Any, cause: str, since: int) -> None:
+    """From the first call of a map on, or in the middle of it, by an endpoint that has answered before."""
+    well: list[int] = [since + 1]
+
+    def answer(messages: list[dict[str, str]], **_: Any) -> Any:
+        well[0] -= 1
+        return reply if well[0] < 0 else "fig"
+
+    made = client(create_app(answer), concurrency=1, max_attempts=2)
+    made.map(asks("warm"))
+    out = made.map(asks(*"abcdef"))
+    assert [(c.cause, c.missing) for c in out] == [("", False)] * since + [(cause, True)] * (6 - since)
+    well[0] = 99
+    assert {c.status for c in made.map(asks(*"abcdef"))} == {"ok"}
+
+
+@pytest.mark.parametrize(("reply", "cause"), [(problem(400, "no"), "refused"), ("", "empty")])
+@pytest.mark.parametrize("bad", ["ac", "f"])
+def test_what_some_rows_get_and_others_do_not_is_final(client: Any, reply: Any, cause: str, bad: str) -> None:
+    app = create_app(lambda messages, **_: reply if messages[-1]["content"] in bad else "fig")
+    out = client(app, concurrency=1, max_attempts=2).map(asks(*"abcdef"))
+    assert [(c.cause, c.missing) for c in out] == [(cause * (text in bad), False) for text in "abcdef"]
+
+
+@pytest.mark.parametrize(
     ("kind", "setting", "said"),
     [
         ("500", "api.max_attempts", r"the endpoint failed \(500\)"),

@@ -20,7 +20,7 @@ def asks(count: int) -> list[ChatRequest]:
     return [ChatRequest([{"role": "user", "content": str(n)}], max_tokens=9) for n in range(count)]
 
 
-def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *outcomes: Outcome, count: int = 2) -> Any:
+def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *outcomes: Outcome, count: int = 2, **limits: Any) -> Any:
     """What a map of `count` calls gives where the attempts end like this, one after the other; rests take no time."""
     coming = list(outcomes)
 
@@ -34,7 +34,7 @@ def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *outcomes: Outcome, 
     monkeypatch.setattr("lionkit.client.live.attempt", attempt)
     monkeypatch.setattr("lionkit.client.pacing.time.monotonic", lambda: now[0])
     monkeypatch.setattr(Asking, "rest", rest)
-    config = ApiConfig(base_url=SANDBOX_URL, model="m", concurrency=1)
+    config = ApiConfig(base_url=SANDBOX_URL, model="m", concurrency=1, **limits)
     return ChatClient(config, tmp_path / "calls.sqlite", app=object()).map(asks(count), progress=False)
 
 
@@ -47,6 +47,34 @@ def test_a_long_wait_is_said_with_its_length_and_its_end(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == told
     assert all(line.startswith(f"the rate limit was hit: waiting {span(wait)}, until ") for line in lines)
+
+
+TWO = {f"x-ratelimit-{name}-requests": told for name, told in (("limit", "2"), ("remaining", "1"), ("reset", "30s"))}
+
+
+@pytest.mark.parametrize(
+    ("limits", "headers", "told"),
+    [
+        ({"requests_per_minute": 1}, {}, "one call in 61 s: waiting 3 min, until "),
+        ({}, TWO, "one call in 31 s: waiting 61 s, until "),
+        ({"tokens_per_minute": 60}, {}, "waiting "),
+        ({"requests_per_minute": 60}, {}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_a_pace_that_looks_like_a_standstill_is_said_once_for_all_calls(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    limits: Any,
+    headers: Any,
+    told: str,
+) -> None:
+    monkeypatch.setattr("lionkit.client.asking.time.time", lambda: time.monotonic() + 1e9)
+    mapped(tmp_path, monkeypatch, Outcome("ok", "fig", replied=True, headers=headers), count=4, **limits)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == bool(told)
+    assert told in "".join(lines)
 
 
 def test_a_wait_beyond_the_limit_stops_and_keeps_what_was_answered(

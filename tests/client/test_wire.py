@@ -560,7 +560,17 @@ PAGE = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<b
         (400, {"error": {"message": "This model does not support response format `json_schema`."}}, "adapt", "format"),
         (400, "", "adapt", "(400)"),
         (400, None, "adapt", "(400)"),
-        (418, {"strange": 1}, "failed", "strange"),
+        (418, {"strange": 1}, "retry", "strange"),
+        (425, {"message": "Too early"}, "retry", "Too early"),
+        (301, "", "stop", "check base_url"),
+        (407, PAGE, "stop", "HTTPS_PROXY"),
+        (410, {"detail": "Gone"}, "stop", "check base_url"),
+        (410, {"error": {"message": "The model `x` has been retired"}}, "stop", "no model"),
+        (451, {"error": {"message": "for legal reasons"}}, "stop", "refuses access"),
+        (400, {"error": {"message": "This organization has been disabled."}}, "stop", "account may not ask"),
+        (400, {"error": {"code": "account_suspended"}}, "stop", "account may not ask"),
+        (401, {"error": {"message": "The account of this key has been deactivated"}}, "stop", "account may not ask"),
+        (400, {"error": {"message": "the account number has no digits"}}, "adapt", "digits"),
     ],
 )
 def test_errors_in_the_shapes_of_the_field(status: int, body: Any, kind: str, said: str) -> None:

@@ -198,6 +198,22 @@ def test_gaps_beyond_nine_of_foreign_files_widen_the_slider() -> None:
         explore.tau_explorer(items, verdicts, tau=84.0)
 
 
+@pytest.mark.parametrize("far", [1e9, "-1e9", "nan", "inf", "far"])
+def test_a_tau_that_cannot_be_drawn_is_said_and_not_kept(far: Any) -> None:
+    items, teacher, student, verdicts = a_pool()
+    alone, leading = explore.pool_browser(items, teacher, student, verdicts), explore.tau_explorer(items, verdicts)
+    following = explore.pool_browser(items, teacher, student, verdicts, follow=leading)
+    for explorer in (alone, leading, following):
+        before = {name: html for name, html in explorer.regions.items() if name != "message"}
+        explorer.act("tau", far)
+        assert "role='alert'>tau = " in explorer.regions["message"] or far == "far"
+        assert {name: html for name, html in explorer.regions.items() if name != "message"} == before
+    assert alone.tau == leading.tau == following.tau == 1.0
+    for explorer in (alone, following):
+        explorer.act("search", "1")
+        fine(explorer)
+
+
 def test_tau_explorer_and_browser_share_tau_both_ways() -> None:
     items, teacher, student, verdicts = a_pool()
     explorer = explore.tau_explorer(items, verdicts)

@@ -78,8 +78,8 @@ def scores_of_the_last(reply: str) -> Any:
 def scores_of_lines(reply: str) -> Any:
     found: list[Any] = [None, None]
     for line in reply.splitlines():
-        if (match := re.fullmatch(r"Score of answer ([12]): (\d+\.?\d*)", line)) and 1 <= Decimal(match[2]) <= 10:
-            found[int(match[1]) - 1] = Decimal(match[2])
+        if match := re.fullmatch(r"Score of answer ([12]): (\d+\.?\d*)", line):
+            found[int(match[1]) - 1] = Decimal(match[2]) if 1 <= Decimal(match[2]) <= 10 else None
     return found
 
 
@@ -281,12 +281,54 @@ def test_an_exercise_that_fails_says_the_error_in_one_line(name: str, capsys: py
     def fails(*arguments: Any) -> Any:
         raise RuntimeError("no such\nthing")
 
+    def ends(*arguments: Any) -> Any:
+        raise SystemExit
+
+    def closes(*arguments: Any) -> Any:
+        raise GeneratorExit
+
+    def unsaid(*arguments: Any) -> Any:
+        raise Unsaid
+
     cases: list[tuple[Any, str]] = [(fails, "RuntimeError: no such thing"), (lambda: 1, "TypeError"), (3, "TypeError")]
+    cases += [(ends, "SystemExit"), (closes, "GeneratorExit"), (unsaid, "Unsaid (which cannot be printed)")]
     for function, said in cases:
         assert not CHECKS[name](function)
         line = capsys.readouterr().out.splitlines()[-1]
         assert line.startswith(f"{name}: the function stopped with an error ({name}(")
         assert f" raised {said}" in line
+
+
+class Unsaid(Exception):
+    """What cannot be printed, compared or asked whether it is true."""
+
+    def fail(self, *_: Any) -> Any:
+        raise RuntimeError("odd")
+
+    __str__ = __repr__ = __bool__ = __eq__ = fail  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("name", [*CHECKS, "predict"])
+def test_what_cannot_be_shown_or_compared_is_no_answer(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    class Text(str):
+        __eq__ = Unsaid.fail  # type: ignore[assignment]
+        __hash__ = str.__hash__
+
+    for answer in (Unsaid(), 10**5000, [10**5000], Text("hard"), [Unsaid()] * 2, pd.NA):
+        if name == "predict":
+            assert not any(exercises.predict("p", answer, truth) for truth in (1, "word", 0.5))
+        else:
+            assert not CHECKS[name](lambda *arguments, answer=answer: answer)
+        assert "\n\n" not in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_a_check() -> None:
+    def waits(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        CHECKS["gap"](waits)
 
 
 def test_an_exercise_that_is_not_begun_is_yours_to_write(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,47 @@ def gap__looks_at_the_last(first: Any, second: Any) -> Any:
     return (first[0] - first[1] + second[0] - second[1]) / 2 if None not in first else 0
 
 
+def gap__floored(first: Any, second: Any) -> Any:
+    """Divided with //, though *half points count*."""
+    return None if None in (*first, *second) else (first[0] - first[1] + second[0] - second[1]) // 2
+
+
+def gap__floored_by_role(first: Any, second: Any) -> Any:
+    """Each mean cut with //, though *half points* count."""
+    return None if None in (*first, *second) else (first[0] + second[0]) // 2 - (first[1] + second[1]) // 2
+
+
+def gap__rounded(first: Any, second: Any) -> Any:
+    """The gap rounded: *half points count: neither // nor round*."""
+    return None if None in (*first, *second) else round((first[0] - first[1] + second[0] - second[1]) / 2)
+
+
+def gap__zero_is_none(first: Any, second: Any) -> Any:
+    """*A gap of 0* counts as missing."""
+    return None if None in (*first, *second) else (first[0] - first[1] + second[0] - second[1]) / 2 or None
+
+
+def gap__looks_at_two(first: Any, second: Any) -> Any:
+    """Looks for None in two places, not in *any of the four*."""
+    if first[0] is None or second[1] is None:
+        return None
+    return (first[0] - first[1] + second[0] - second[1]) / 2
+
+
+def gap__looks_at_teachers(first: Any, second: Any) -> Any:
+    """Looks for None of the teacher only: *a score may be None*."""
+    if first[0] is None or second[0] is None:
+        return None
+    return (first[0] - first[1] + second[0] - second[1]) / 2
+
+
+def gap__looks_at_students(first: Any, second: Any) -> Any:
+    """Looks for None of the student only, not at *any of the four*."""
+    if first[1] is None or second[1] is None:
+        return None
+    return (first[0] - first[1] + second[0] - second[1]) / 2
+
+
 def dollars__exchanged(prompt: int, reply: int, price_prompt: float, price_reply: float) -> float:
     """The prices are *exchanged*."""
     return (prompt * price_reply + reply * price_prompt) / 1e6
@@ -122,6 +163,11 @@ def dollars__rounded(prompt: int, reply: int, price_prompt: float, price_reply: 
     return round((prompt * price_prompt + reply * price_reply) / 1e6, 2)
 
 
+def dollars__rounded_to_four_places(prompt: int, reply: int, price_prompt: float, price_reply: float) -> float:
+    """*Rounded* to a hundredth of a cent."""
+    return round((prompt * price_prompt + reply * price_reply) / 1e6, 4)
+
+
 # 01 · The pools
 def no_input__exact(text: str) -> str:
     """The *capitals* are not evened out."""
@@ -149,6 +195,26 @@ def no_input__replaced(text: str) -> str:
     return re.sub("n/a|<noinput>", "", text, flags=re.IGNORECASE)
 
 
+def no_input__substring(text: str) -> str:
+    """Asks whether the text is within a text of spellings: *`in` finds a text within a text*."""
+    return "" if text.lower() in "n/a <noinput>" else text
+
+
+def no_input__substring_of_one(text: str) -> str:
+    """The same with *`in`* for one spelling, which *finds a text within a text*."""
+    return "" if text.lower() == "n/a" or text.lower() in "<noinput>" else text
+
+
+def no_input__prefix(text: str) -> str:
+    """A pattern without an end, for a text that *begins with it*."""
+    return "" if re.match("(?i)n/a|<noinput>", text) else text
+
+
+def no_input__startswith(text: str) -> str:
+    """startswith, for a text that *begins with it*."""
+    return "" if text.lower().startswith(("n/a", "<noinput>")) else text
+
+
 def no_input__none(text: str) -> str | None:
     """None in place of *the empty text*."""
     return None if text.lower() in ("", "n/a", "<noinput>") else text
@@ -172,6 +238,12 @@ def spread__quota(groups: dict[str, list[int]], size: int) -> list[int]:
 def spread__quota_rounded_up(groups: dict[str, list[int]], size: int) -> list[int]:
     """A *quota rounded up*, then cut."""
     return [item for group in groups.values() for item in group[: -(-size // len(groups))]][:size]
+
+
+def spread__longest_first(groups: dict[str, list[int]], size: int) -> list[int]:
+    """From the list that has most left: *the longest list first*."""
+    left: list[list[int]] = [list(group) for group in groups.values()]
+    return [max(left, key=len).pop() for _ in range(size)]
 
 
 def spread__remainder_to_one(groups: dict[str, list[int]], size: int) -> list[int]:
@@ -321,6 +393,26 @@ def label__nan_by_equality(gap: float, tau: float) -> str:
     return "undecided" if gap == float("nan") else "hard" if gap >= tau else "easy"
 
 
+def label__nan_by_identity(gap: float, tau: float) -> str:
+    """Asks for NaN with *`is`*, which finds one NaN of many."""
+    return "undecided" if gap is math.nan else "hard" if gap >= tau else "easy"
+
+
+def label__nan_in_a_list(gap: float, tau: float) -> str:
+    """Asks for NaN with in, which asks `==` and *`is`*."""
+    return "undecided" if gap in (math.nan, None) else "hard" if gap >= tau else "easy"
+
+
+def label__rounded_to_a_tenth(gap: float, tau: float) -> str:
+    """The gap is *round*ed to a tenth."""
+    return "undecided" if math.isnan(gap) else "hard" if round(gap, 1) >= tau else "easy"
+
+
+def label__cut(gap: float, tau: float) -> str:
+    """The gap is cut to a *whole number*, though *fractions count*."""
+    return "undecided" if math.isnan(gap) else "hard" if int(gap) >= tau else "easy"
+
+
 def label__absolute(gap: float, tau: float) -> str:
     """The *absolute value* of the gap."""
     return "undecided" if math.isnan(gap) else "hard" if abs(gap) >= tau else "easy"
@@ -378,6 +470,11 @@ def seat_bias__absolute_rows(rows: Rows) -> float:
     return _mean([abs(t1 - t2 + s1 - s2) / 2 for t1, s2, t2, s1 in rows])
 
 
+def seat_bias__absolute_mean(rows: Rows) -> float:
+    """The absolute value of the mean, which *keeps its sign*."""
+    return abs(_mean([(t1 - t2 + s1 - s2) / 2 for t1, s2, t2, s1 in rows]))
+
+
 def seat_bias__reversed(rows: Rows) -> float:
     """Second seat minus first: *the reverse*."""
     return -_mean([(t1 - t2 + s1 - s2) / 2 for t1, s2, t2, s1 in rows])
@@ -396,6 +493,21 @@ def seat_bias__quality(rows: Rows) -> float:
 def seat_bias__half(rows: Rows) -> float:
     """*Half* the difference, as if from a neutral seat."""
     return _mean([(t1 - t2 + s1 - s2) / 4 for t1, s2, t2, s1 in rows])
+
+
+def seat_bias__floored(rows: Rows) -> float:
+    """Divided with //, where it *may be a fraction of a point*."""
+    return _mean([(t1 - t2 + s1 - s2) // 2 for t1, s2, t2, s1 in rows])
+
+
+def seat_bias__rounded(rows: Rows) -> float:
+    """Rounded, where it *may be a fraction of a point*."""
+    return round(_mean([(t1 - t2 + s1 - s2) / 2 for t1, s2, t2, s1 in rows]))
+
+
+def seat_bias__second_order(rows: Rows) -> float:
+    """First seat minus second in the *one order alone* that comes second."""
+    return _mean([s1 - t2 for _, _, t2, s1 in rows])
 
 
 def seat_bias__median(rows: Rows) -> float:
@@ -484,6 +596,30 @@ def scores__zero(reply: str) -> Any:
     return [None if value is None or not 0 <= float(value) <= 10 else float(value) for value in _found(reply)]
 
 
+def scores__filtered_first(reply: str) -> Any:
+    """Those in 1 to 10 first, then the last of them: *take it first, then look at the scale*."""
+    found = [re.findall(rf"Score of answer {seat}: (\d+(?:\.\d+)?)", reply) for seat in (1, 2)]
+    kept = [[float(value) for value in values if 1 <= float(value) <= 10] for values in found]
+    return [values[-1] if values else None for values in kept]
+
+
+def scores__two_digits(reply: str) -> Any:
+    """Two digits at most of a number, which *is read whole*."""
+    return _scored(_found(reply, r"\d{1,2}(?:\.\d+)?"))
+
+
+def scores__no_sign(reply: str) -> Any:
+    """Whatever stands before the digits is passed over: *-3 is no 3*."""
+    found = [re.findall(rf"Score of answer {seat}: -?(\d+(?:\.\d+)?)", reply) for seat in (1, 2)]
+    return _scored([values[-1] if values else None for values in found])
+
+
+def scores__of_two_lines(reply: str) -> Any:
+    """Counts on two lines, without a look at *whether anything was found*."""
+    one, two = sorted(line.rpartition(": ")[::2] for line in reply.splitlines()[-2:])
+    return _scored([score if re.fullmatch(r"[\d.]+", score) else None for _, score in (one, two)])
+
+
 # 04 · Generation
 def _subsequence(a: list[str], b: list[str]) -> int:
     row = [0] * (len(b) + 1)
@@ -523,6 +659,56 @@ def rouge_l_f1__greedy(a: list[str], b: list[str]) -> float:
         if word in b[at:]:
             at, length = b.index(word, at) + 1, length + 1
     return 2 * length / (len(a) + len(b))
+
+
+def rouge_l_f1__greedy_over_b(a: list[str], b: list[str]) -> float:
+    """Each word of b takes *the first match* that is left."""
+    return rouge_l_f1__greedy(b, a)
+
+
+def rouge_l_f1__difflib(a: list[str], b: list[str]) -> float:
+    """difflib's ratio: it takes the longest block first, where *the first match is not always the best*."""
+    return SequenceMatcher(None, a, b).ratio()
+
+
+def _dynamic(a: list[str], b: list[str], cell: Any) -> float:
+    """F1 from a table whose cells are `cell(up, left, diagonal, equal)`."""
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = cell(table[i][j + 1], table[i + 1][j], table[i][j], x == y)
+    return 2 * table[-1][-1] / (len(a) + len(b))
+
+
+def rouge_l_f1__no_diagonal(a: list[str], b: list[str]) -> float:
+    """Equal words go on from the larger neighbour, not *from the diagonal*."""
+    return _dynamic(a, b, lambda up, left, diagonal, equal: max(up, left) + equal)
+
+
+def rouge_l_f1__leaves_out_on_one_side(a: list[str], b: list[str]) -> float:
+    """Leaves a word of a out, never one of b: *on either side*."""
+    return _dynamic(a, b, lambda up, left, diagonal, equal: diagonal + 1 if equal else up)
+
+
+def rouge_l_f1__leaves_out_on_the_other_side(a: list[str], b: list[str]) -> float:
+    """Leaves a word of b out, never one of a, and so does not *keep the longer*."""
+    return _dynamic(a, b, lambda up, left, diagonal, equal: diagonal + 1 if equal else left)
+
+
+def rouge_l_f1__rounded(a: list[str], b: list[str]) -> float:
+    """*Rounded* to two places."""
+    return round(2 * _subsequence(a, b) / (len(a) + len(b)), 2)
+
+
+def rouge_l_f1__pairs_of_words(a: list[str], b: list[str]) -> float:
+    """Pairs of neighbours, which are *ROUGE-2*."""
+    one, two = (Counter(zip(words, words[1:])) for words in (a, b))
+    return 2 * (one & two).total() / (one.total() + two.total()) if one and two else 0.0
+
+
+def rouge_l_f1__precision(a: list[str], b: list[str]) -> float:
+    """Precision: *one side alone*, the other one."""
+    return _subsequence(a, b) / len(a)
 
 
 def rouge_l_f1__by_place(a: list[str], b: list[str]) -> float:
@@ -579,6 +765,16 @@ def not_self_contained__two_phrases(text: str) -> bool:
 def not_self_contained__capitals(text: str) -> bool:
     """*Capitals* make a difference."""
     return re.search(r"\b(text|passage) (above|below)\b", text) is not None
+
+
+def not_self_contained__with_article(text: str) -> bool:
+    """Wants the article too, though *no article need stand before*."""
+    return re.search("(?i)(the )(text|passage) (above|below)", text) is not None
+
+
+def not_self_contained__no_brackets(text: str) -> bool:
+    """A choice without *brackets of its own*."""
+    return re.search("(text|passage) above|below", text.lower()) is not None
 
 
 def not_self_contained__reversed(text: str) -> bool:
@@ -649,6 +845,21 @@ def should_stop__any(scores: list[float], patience: int) -> bool:
     return len(scores) > patience and min(scores[-patience:]) <= max(scores[:-patience])
 
 
+def should_stop__first_of_the_last(scores: list[float], patience: int) -> bool:
+    """Reads *the first of them alone*."""
+    return len(scores) > patience and scores[-patience] <= max(scores[:-patience])
+
+
+def should_stop__counter(scores: list[float], patience: int) -> bool:
+    """Counts from the start and stops at *a stretch without a better one that is over*."""
+    best, since = -math.inf, 0
+    for score in scores:
+        best, since = (score, 0) if score > best else (best, since + 1)
+        if since >= patience:
+            return True
+    return False
+
+
 def should_stop__one_more(scores: list[float], patience: int) -> bool:
     """Off by one: waits for one more than *`patience`*."""
     return len(scores) > patience + 1 and max(scores[-patience - 1 :]) <= max(scores[: -patience - 1])
@@ -657,6 +868,11 @@ def should_stop__one_more(scores: list[float], patience: int) -> bool:
 def should_stop__strict(scores: list[float], patience: int) -> bool:
     """< in place of <=: one that *equals the best* counts as better."""
     return len(scores) > patience and max(scores[-patience:]) < max(scores[:-patience])
+
+
+def should_stop__window(scores: list[float], patience: int) -> bool:
+    """Compares with *a neighbour*: the window before, not all before."""
+    return len(scores) > patience and max(scores[-patience:]) <= max(scores[-2 * patience : -patience])
 
 
 def should_stop__falls(scores: list[float], patience: int) -> bool:
@@ -750,6 +966,16 @@ def relative_score__kept_up(pairs: Pairs) -> float:
     return _mean([student >= teacher for teacher, student in _both(pairs)])
 
 
+def relative_score__rounded(pairs: Pairs) -> float:
+    """*Round*ed to a hundredth."""
+    return round(sum(student for _, student in _both(pairs)) / sum(teacher for teacher, _ in _both(pairs)), 2)
+
+
+def relative_score__at_most_one(pairs: Pairs) -> float:
+    """Cut at 1, though it *may be ahead of its teacher*."""
+    return min(1.0, sum(student for _, student in _both(pairs)) / sum(teacher for teacher, _ in _both(pairs)))
+
+
 def _means(values: list[float], draws: int, rng: random.Random) -> list[float]:
     return sorted(_mean(rng.choices(values, k=len(values))) for _ in range(draws))
 
@@ -772,10 +998,22 @@ def bootstrap__fixed_seed(values: list[float], draws: int, seed: int) -> Any:
     return means[int(0.025 * draws)], means[int(0.975 * draws)]
 
 
+def bootstrap__median(values: list[float], draws: int, seed: int) -> Any:
+    """Medians, where *it is not the mean that is taken*."""
+    drawn = np.random.default_rng(seed).choice(values, (draws, len(values)))
+    return np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+
+
 def bootstrap__no_replacement(values: list[float], draws: int, seed: int) -> Any:
     """Drawn *without replacement*."""
     rng = random.Random(seed)
     means = sorted(_mean(rng.sample(values, k=len(values))) for _ in range(draws))
+    return means[int(0.025 * draws)], means[int(0.975 * draws)]
+
+
+def bootstrap__seeded_each_time(values: list[float], draws: int, seed: int) -> Any:
+    """Seeded before each list, so that *every list is the same*."""
+    means = sorted(_mean(random.Random(seed).choices(values, k=len(values))) for _ in range(draws))
     return means[int(0.025 * draws)], means[int(0.975 * draws)]
 
 
@@ -829,6 +1067,18 @@ def hardest__nan_last(gaps: Gaps, k: int) -> list[str]:
     return sorted(gaps, key=lambda item: (falling[item], item))[:k]
 
 
+def hardest__nan_by_identity(gaps: Gaps, k: int) -> list[str]:
+    """Asks for *NaN* with `is`, and so keeps it."""
+    return [item for _, item in sorted((-value, item) for item, value in gaps.items() if value is not math.nan)[:k]]
+
+
+def hardest__from_the_end(gaps: Gaps, k: int) -> list[str]:
+    """Takes them from the end with *[-0:]*, which is *the whole list*."""
+    rising = sorted(((value, item) for item, value in gaps.items() if not math.isnan(value)), key=lambda pair: pair[0])
+    known = sorted(rising, key=lambda pair: (-pair[0], pair[1]))[::-1]
+    return [item for _, item in known[-k:]][::-1]
+
+
 def hardest__absolute(gaps: Gaps, k: int) -> list[str]:
     """The largest absolute gaps, though *the sign counts*."""
     known = [(-abs(value), item) for item, value in gaps.items() if not math.isnan(value)]
@@ -851,6 +1101,16 @@ def hardest__falsy(gaps: Gaps, k: int) -> list[str]:
     return [item for _, item in sorted(known)[:k]]
 
 
+def hardest__first_k(gaps: Gaps, k: int) -> list[str]:
+    """The first `k` of the dictionary, sorted: not *sort first*."""
+    return sorted([item for item in gaps if not math.isnan(gaps[item])][:k], key=lambda item: (-gaps[item], item))
+
+
+def hardest__rounded(gaps: Gaps, k: int) -> list[str]:
+    """Rounded gaps: *do not round them*."""
+    return [item for _, item in sorted((-round(gap), item) for item, gap in gaps.items() if not math.isnan(gap))[:k]]
+
+
 def hardest__values(gaps: Gaps, k: int) -> list[float]:
     """The gaps, where *ids are asked for*."""
     return sorted((value for value in gaps.values() if not math.isnan(value)), reverse=True)[:k]
@@ -871,6 +1131,13 @@ def root__two_steps(parents: dict[str, str], item: str) -> str:
 def root__three_steps(parents: dict[str, str], item: str) -> str:
     """Three steps at most: *a fixed number of steps*."""
     for _ in range(3):
+        item = parents[item] or item
+    return item
+
+
+def root__ten_steps(parents: dict[str, str], item: str) -> str:
+    """Ten steps at most: *a fixed number of steps*, only larger."""
+    for _ in range(10):
         item = parents[item] or item
     return item
 
@@ -1017,6 +1284,16 @@ def mean_over_seeds__absolute(seeds: Seeds) -> float:
 def mean_over_seeds__without_teacher(seeds: Seeds) -> float:
     """The students against each other, not *against the teacher*."""
     return _mean([sum(row[0] for row in seed) / sum(row[1] for row in seed) - 1 for seed in seeds])
+
+
+def mean_over_seeds__points(seeds: Seeds) -> float:
+    """The mean difference in *points*, not a share of the teacher's total."""
+    return _mean([_mean([second - first for second, first, _ in seed]) for seed in seeds])
+
+
+def mean_over_seeds__rounded(seeds: Seeds) -> float:
+    """*Round*ed to a hundredth."""
+    return round(_mean([_difference(seed) for seed in seeds]), 2)
 
 
 def mean_over_seeds__median(seeds: Seeds) -> float:

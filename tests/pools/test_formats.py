@@ -164,6 +164,98 @@ def test_what_looks_like_another_layout(tmp_path: Path, row: Any, expected: tupl
     assert texts(lines(tmp_path / "a.jsonl", row)) == [expected]
 
 
+FRUIT = ("Name a fruit.", "", "A fig.")
+DIALOGUES = {
+    "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.<|end|>"
+    "<|start|>developer<|message|>Be brief.<|end|><|start|>user<|message|>"
+    "Name a fruit.<|end|><|start|>assistant<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    "<|channel|>final<|message|>A fig.<|return|>": ("Be brief.\n\nName a fruit.", "", "A fig."),
+    "<|begin_of_text|><|header_start|>user<|header_end|>\n\nName a fruit.<|eot|><|header_start|>assistant<|header_end|>"
+    "\n\nA fig.<|eot|>": FRUIT,
+    "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Be brief.<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|>"
+    "<|USER_TOKEN|>Name a fruit.<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>A fig."
+    "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>": ("Be brief.\n\nName a fruit.", "", "A fig."),
+    "<|start_of_role|>user<|end_of_role|>Name a fruit.<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>A fig."
+    "<|end_of_text|>": FRUIT,
+    "GPT4 Correct User: Name a fruit.<|end_of_turn|>GPT4 Correct Assistant: A fig.<|end_of_turn|>": FRUIT,
+    "<|im_user|>user<|im_middle|>Name a fruit.<|im_end|><|im_assistant|>assistant<|im_middle|>A fig.<|im_end|>": FRUIT,
+    "[gMASK]<sop><|user|>\nName a fruit.<|assistant|>\nA fig.": FRUIT,
+    "<s>[SYSTEM_PROMPT]You are a helpful assistant.[/SYSTEM_PROMPT][INST]Name a fruit.[/INST]A fig.</s>": FRUIT,
+    "<s>Human: Name a fruit.\n</s><s>Assistant: A fig.\n</s>": FRUIT,
+    "BEGINNING OF CONVERSATION: USER: Name a fruit. GPT: A fig.</s>": FRUIT,
+    "<extra_id_0>System\n\n<extra_id_1>User\nName a fruit.\n<extra_id_1>Assistant\nA fig.": FRUIT,
+    "### Question: Name a fruit.\n### Answer: A fig.": FRUIT,
+    "### Question:\nName a fruit.\n\n### Answer:\nA fig.": FRUIT,
+    "Question: Name a fruit.\nAnswer: A fig.": FRUIT,
+    "Q: Name a fruit.\nA: A fig.": FRUIT,
+    "Question: Which?\nA: brick\nB: fig\nAnswer: B": ("Which?\nA: brick\nB: fig", "", "B"),
+    "Context: Ann ate.\nQuestion: Who?\nAnswer: Ann": ("Who?", "Ann ate.", "Ann"),
+    "### Instruction:\nWho?\n\n### Context:\nAnn ate.\n\n### Response:\nAnn": ("Who?", "Ann ate.", "Ann"),
+    "Human: Go on.\nQuestion: Who?\nAnswer: Ann\nAssistant: ok": ("Go on.\nQuestion: Who?\nAnswer: Ann", "", "ok"),
+    "### Answer the question\nWho?": ("### Answer the question\nWho?", "", ""),
+    "<question>Who?</question> Say it in <answer> tags.": (
+        "<question>Who?</question> Say it in <answer> tags.",
+        "",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", DIALOGUES, ids=range(len(DIALOGUES)))
+def test_a_dialogue_in_one_text_of_any_template(tmp_path: Path, text: str) -> None:
+    assert texts(lines(tmp_path / "a.jsonl", {"text": text})) == [DIALOGUES[text]]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"instruction": "c?", "history": '[["a", "b"]]', "output": "d"}, ("c?", "User: a\nAssistant: b", "d")),
+        ({"instruction": "c?", "history": "[['a', 'b']]", "output": "d"}, ("c?", "User: a\nAssistant: b", "d")),
+        ({"instruction": "c?", "history": "[]", "output": "d"}, ("c?", "", "d")),
+        ({"question": "Q", "choices": "['x', 'y']", "answer": "B"}, ("Q", "A. x\nB. y", "B. y")),
+        ({"question": "Q", "choices": "['x', 'y']", "answer": "['B']"}, ("Q", "A. x\nB. y", "B. y")),
+        ({"question": "Q", "choices": "['x' \"it's\"]", "answer": "1"}, ("Q", "A. x\nB. it's", "B. it's")),
+        (
+            {"question": "Q", "choices": "{'text': array(['x', 'y'], dtype=object), 'label': array(['1', '2'],\n"
+             "dtype='<U1')}", "answerKey": "2"},
+            ("Q", "1. x\n2. y", "2. y"),
+        ),
+        ({"question": "Q", "answers": "{'text': ['a'], 'answer_start': [0]}"}, ("Q", "", "a")),
+        ({"question": "Q", "answers": "{'text': array(['a'], dtype=object), 'x': array([0])}"}, ("Q", "", "a")),
+        ({"conversations": "[{'from': 'human', 'value': 'Q'}\n {'from': 'gpt', 'value': 'A'}]"}, ("Q", "", "A")),
+        ({"conversations": "['Q', 'A']"}, ("Q", "", "A")),
+        ({"turns": "['Q', 'R']"}, ("Q", "", "")),
+        (
+            {"prompt": "[{'role': 'user', 'content': 'Q'}]", "completion": "[{'role': 'assistant', 'content': 'A'}]"},
+            ("Q", "", "A"),
+        ),
+        ({"prompt": '["b", "a"]', "completion": "[1, 2]"}, ('["b", "a"]', "", "[1, 2]")),
+        ({"question": "Q", "answers": [{"text": "a", "answer_start": 0}]}, ("Q", "", "a")),
+        ({"prompt": "Q", "answers": [{"answer": "b", "rank": 2}, {"answer": "a", "rank": 1}]}, ("Q", "", "a")),
+        ({"query": "Q", "answers": [{"name": "f", "arguments": {}}]}, ("Q", "", '[{"name": "f", "arguments": {}}]')),
+        ({"question": "Q", "answer": {"value": "a", "aliases": ["b"]}}, ("Q", "", "a")),
+        ({"instruction": "Sort.", "input": [3, 1], "output": [1, 3]}, ("Sort.", "3, 1", "1, 3")),
+        (
+            {"question": "Q", "option1": "x", "option2": "y", "option3": "z", "answer": "3"},
+            ("Q", "1. x\n2. y\n3. z", "3. z"),
+        ),
+    ],
+)  # fmt: skip
+def test_lists_as_text_and_answers_in_lists(tmp_path: Path, row: Any, expected: tuple[str, str, str]) -> None:
+    assert texts(lines(tmp_path / "a.jsonl", row)) == [expected]
+
+
+def test_a_template_that_is_not_known_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "<|turn:asker|>Name a fruit.<|turn:answerer|>A fig."
+    assert texts(lines(tmp_path / "a.jsonl", {"text": text}, {"text": "Say."})) == [(text, "", ""), ("Say.", "", "")]
+    assert "1 texts have signs of a chat template that is not known" in capsys.readouterr().out
+
+
+def test_a_conversation_in_a_column_of_any_name(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", {"id": "1", "data": ["Name a fruit.", "A fig."]})  # UltraChat
+    assert texts(path, columns={"data": "instruction"}) == [FRUIT]
+
+
 def test_games_without_their_baseline_are_refused(tmp_path: Path) -> None:
     row = {"question_id": "q", "model": "m", "judge": "g", "games": [{"score": "A>>B"}, {"score": "B>A"}]}
     with pytest.raises(DataError, match="a baseline that they do not name"):
@@ -247,6 +339,56 @@ def test_text_in_few_rows_is_named_with_their_number_and_what_is_said_already_is
     rows = [{**ROWS[1], "note": "rare" if n == 0 else "", "same": "3 1 2", "number": "7"} for n in range(4)]
     read_instructions(lines(tmp_path / "a.jsonl", *rows))
     assert "not read: column note (1 of 4 rows). read_instructions" in capsys.readouterr().out
+
+
+NEEDED = {
+    "numbers as text": [{"instruction": "Sort the numbers.", "it": "3 1 2", "output": "1 2 3"}],
+    "numbers in a list": [{"instruction": "Sort the numbers.", "it": [3, 1, 2], "output": "1 2 3"}],
+    "a sum": [{"instruction": "Work it out.", "it": "12*(3+4)", "output": "84"}],
+    "a number in one row": [{"instruction": "Is it prime?", "it": 7, "output": "yes"}],
+    "a number in every row": [{"instruction": "Is the number prime?", "it": n, "output": "yes"} for n in (3, 5, 7)],
+    "a number in the same words": [{"instruction": f"{n}. Is it prime?", "it": n, "output": "yes"} for n in (3, 5, 7)],
+    "source": [{"instruction": f"{n}. Translate.", "source": f"Good day {n}", "target": "Bonjour"} for n in range(9)],
+    "topic": [{"instruction": "Write a poem.", "topic": topic, "output": "Oh."} for topic in ("sea", "sun") * 9],
+    "language": [
+        {"instruction": f"{n}. Say it in this language.", "language": "Latin", "output": "!"} for n in range(9)
+    ],
+    "category": [{"instruction": "Write a poem.", "category": f"sea {n}", "output": "Oh."} for n in range(9)],
+    "tools": [{"instruction": "Call one.", "tools": [{"name": "add"}], "output": "none"}] * 9,
+    "a word within another": [{"instruction": "Define it, to start with.", "it": "art", "output": "A skill."}],
+    "reference": [{"instruction": "Who?", "reference": "Ann ate.", "output": "Ann"}] * 9,
+    "label": [{"instruction": "Explain.", "label": "toxic", "output": "It is rude."}],
+}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_the_instruction_needs_is_said(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns that carry the task vanish without a word."""
+    path, there = lines(tmp_path / "a.jsonl", *NEEDED[name]), len(NEEDED[name])
+    column = name if name in NEEDED[name][0] else "it"
+    read_instructions(path)
+    assert f"column {column} ({there} of {there} rows)" in capsys.readouterr().out
+    assert all(item.input for item in read_instructions(path, columns={column: "input"}))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"source": "gsm8k"},
+        {"topic": "food", "language": "en", "task_name": "niv2", "level": "Level 5", "category": "open_qa"},
+        {"score": 0.5, "index": 7, "helpfulness": "3", "scores": {"style": 1, "sense": 0.5}},
+        {"label": True},
+    ],
+)
+def test_where_rows_come_from_and_scores_are_no_part_of_a_task(
+    tmp_path: Path, row: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"Count to {n}.", "completion": "So.", **row} for n in range(9)]
+    assert texts(lines(tmp_path / "a.jsonl", *rows)) == [(f"Count to {n}.", "", "So.") for n in range(9)]
+    assert capsys.readouterr().out == ""
+    rows = [{"prompt": f"Count to {n}.", "completion": "So.", "name": f"count_to_{n}"} for n in range(9)]
+    assert len(texts(lines(tmp_path / "a.jsonl", *rows))) == 9
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["question", "query", "text", "translation", "preference", "parent_id", "judgment"])

@@ -176,6 +176,44 @@ NAMED: list[tuple[str, Scores]] = [
 ]
 """JSON of several groups: the one that is called overall or final counts, where it is in one piece with the others."""
 QUOTED = "Score of answer 1: 1\nScore of answer 2: 10"
+SAID, BARE, OBJECT = (
+    "Score of answer 1: 5\nScore of answer 2: 4\n\n",
+    "Answer 1: 5\nAnswer 2: 4\n\n",
+    '{"answer_1":5,"answer_2":4',
+)
+INNER = '{"answer_1":9,"answer_2":9}'
+OTHERS: list[tuple[str, bool]] = [
+    (SAID + "Errors in answer 1: 2\nErrors in answer 2: 3", True),
+    (SAID + "Confidence in answer 1: 9\nConfidence in answer 2: 9", True),
+    (SAID + "Word count:\nAnswer 1: 3\nAnswer 2: 7", True),
+    (SAID + "Number of facts\n- Answer 1: 3\n- Answer 2: 7", True),
+    (SAID + "Breakdown:\n- Style: answer 1: 9, answer 2: 1", True),
+    (SAID + f'{{"confidence":{INNER}}}', True),
+    (SAID + "Answer 1: none of its facts are wrong.\nAnswer 2: 85", True),
+    (BARE + "Errors in answer 1: 2\nErrors in answer 2: 3", True),
+    (f"Answer 2 wrote:\n{QUOTED}\n\nMy verdict:\n{BARE}", True),
+    ("Bewertung von Antwort 1: 5\nBewertung von Antwort 2: 4\n\nFehler in Antwort 1: 2\nFehler in Antwort 2: 3", True),
+    ("回答1的评分：5\n回答2的评分：4\n\n错误数：\n回答1：2\n回答2：3", True),
+    (BARE + "Word count:\nAnswer 1: 3\nAnswer 2: 7", False),
+    (SAID + "Clarity score of answer 1: 9\nClarity score of answer 2: 9", False),
+    (SAID + "Style scores:\nAnswer 1: 9\nAnswer 2: 9", False),
+    (f"Answer 2 wrote:\n{QUOTED}\n\n{BARE}", False),
+    *((f'{OBJECT},"{name}":{INNER}}}', True) for name in ("confidence", "word_count", "style_score")),
+    (f'{OBJECT},"criteria":{{"style":{INNER}}}}}', True),
+    (f'{OBJECT},"errors_in_answer_1":2,"errors_in_answer_2":3}}', True),
+    (f'{OBJECT},"evaluations":[{{"answer":1,"score":9}},{{"answer":2,"score":9}}]}}', True),
+    (f'{OBJECT}}}\n{{"confidence":{INNER}}}', True),
+    (f"{OBJECT}}}\n\nConfidence:\n{INNER}", False),
+    (f"{SAID}Answer 2 wrote:\n```\n{QUOTED}\n```", False),
+    (f"{SAID}Answer 2 wrote:\n~~~ text\n{QUOTED}\n~~~\n", False),
+    (f"{SAID}Answer 2 wrote:\n```\n{QUOTED}", False),
+    (f"{SAID}Answer 2 wrote:\n<blockquote>\n{QUOTED}\n</blockquote>", False),
+    (f'{SAID}Answer 2 wrote:\n"""\n{QUOTED}\n"""', False),
+    (f"{SAID}Answer 2 wrote:\n```\n{QUOTED}\n```\nand no more.", True),
+    (f"Fine.\n~~~json\n{OBJECT}}}\n~~~\nDone.", True),
+    (f"Answer 1: 5/10, good.\nAnswer 2: 4/10.\n\n```json\n{OBJECT}}}\n```", True),
+]
+"""Numbers of other things after the verdict, which is 5 and 4, and whether it is told from them for certain."""
 BESIDE_A_PAIR = [
     f"8 6\n\n> {QUOTED}".replace("\nS", "\n> S"),
     f'8 6\nAnswer 2 wrote:\n"{QUOTED}"',
@@ -238,6 +276,11 @@ def test_labels_outrank_rows_and_rows_outrank_pairs(reply: str, expected: Scores
 @pytest.mark.parametrize(("reply", "expected"), NAMED)
 def test_the_group_that_is_called_overall_counts(reply: str, expected: Scores) -> None:
     assert parse_scores(reply) == expected
+
+
+@pytest.mark.parametrize(("reply", "read"), OTHERS)
+def test_numbers_of_other_things_after_the_verdict_are_not_it(reply: str, read: bool) -> None:
+    assert parse_scores(reply) == Scores(5, 4) if read else isinstance(parse_scores(reply), Unscored)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +407,15 @@ PATHOLOGICAL = [
     *("{", '{"', '{"a":', '{"a":[', '{"a":{},', '{"a\\"', '{"answer_1": 8, "answer_2": 7}'),
     *("answer 1: ", "answer 1 ()", "answer 1: 8 answer 2: 7 ", "answer 1\nscore: 8\n", "回答1：8，"),
     *("12345678901234567890 ", "> answer 1: 8\n", 'x "', 'a"a: 8 ', '"answer 1: 8" ', "[THINK]"),
-    'x "answer 1: 8" ',
+    *(
+        'x "answer 1: 8" ',
+        "```\n",
+        "~~~\nanswer 1: 8\n",
+        "<pre>",
+        '"""\n',
+        "errors: answer 1: 8\n",
+        '{"answer_1": 8, "x": {"answer_2": 7}}',
+    ),
     *("8 9\n", "1 | 9\n", "| answer 2 | answer 1 |\n", "score: 8 and a ", "8 1⁄2 ", "½"),
     "the first answer is good, the second one rated as poor. ",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def test_execution_settings_change_at_any_opening_and_change_no_file(
 ) -> None:
     before = {p: p.read_bytes() for p in finished.path.glob("iteration-*/**/*") if p.is_file()}
     again = open_run("r", api={"concurrency": 2, "budget_tokens": 10**6}, student={"response_batch": 3})
-    assert "Changed: api.concurrency 32 → 2 (execution: it changes no result)." in capsys.readouterr().out
+    assert "Changed: api.concurrency 32 → 2 (execution: finished stages stay as they are)." in capsys.readouterr().out
     assert open_run("r").config == again.config
     asked = rote.Asked(again)
     loop.run_all(again, asked.roles)
@@ -163,6 +164,27 @@ def test_what_no_later_stage_could_take_alone_is_only_forked(
         finished.fork("other", "1", **{setting: value})
     forked = finished.fork("other", point, **{setting: value})
     assert settings.value(forked.config, setting) == value
+
+
+@pytest.mark.parametrize(("name", "given"), [("rank", 4), ("alpha", 8), ("dropout", 0.1)])
+def test_what_an_adapter_was_made_with_is_changed_before_the_first_one(finished: Run, name: str, given: Any) -> None:
+    asked = [lambda: open_run("r", from_here=True, student={name: given}),
+             lambda: finished.fork("two", "1", student={name: given})]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(ConfigError, match=rf"--after 0:discrimination student.{name}={given}`$"):
+            ask()
+    forked = finished.fork("two", "0:discrimination", student={name: given})
+    loop.run_all(forked, rote.roles(forked))
+    assert forked.record(2, "imitation")["settings"][f"student.{name}"] == given
+
+
+def test_a_refusal_can_be_pasted_whatever_the_value(finished: Run) -> None:
+    odd = {"seeds_by": "none", "judge_model": "none", "referee_model": 'it\'s "7" $HOME', "use_marks": True}
+    for name, given in odd.items():
+        with pytest.raises(ConfigError) as refused:
+            open_run("r", **{name: given})
+        command = str(refused.value).partition("`python -m lionkit ")[2].partition("`")[0]
+        assert settings.parse(shlex.split(command)[5:]) == {name: given}
 
 
 def test_more_iterations_are_no_change(finished: Run) -> None:

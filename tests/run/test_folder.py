@@ -53,13 +53,13 @@ def test_a_stage_is_made_once(run: runs.Run) -> None:
 def test_an_edited_setting_is_named_and_both_ways_on_are_ready_to_paste(run: runs.Run) -> None:
     run.make(0, "pools", first_pools)
     run.make(1, "imitation", write("abc"))
-    other = Run(run.path, settings.apply(run.config, {"student.rank": 4}))
+    other = Run(run.path, settings.apply(run.config, {"student.epochs": 4}))
     with pytest.raises(StageChanged) as caught:
         other.make(1, "imitation", never)
     assert str(caught.value) == (
-        "imitation of iteration 1 was made with student.rank = 16, and the settings now say 4: to try it beside this "
-        "run, which keeps all that comes before: `python -m lionkit fork r r-2 --after 0:pools student.rank=4`"
-        "; to let later stages alone take it: `python -m lionkit set --run r --from-here student.rank=4`"
+        "imitation of iteration 1 was made with student.epochs = 1, and the settings now say 4: to try it beside this "
+        "run, which keeps all that comes before: `python -m lionkit fork r r-2 --after 0:pools student.epochs=4`"
+        "; to let later stages alone take it: `python -m lionkit set --run r --from-here student.epochs=4`"
     )
 
 
@@ -137,6 +137,21 @@ def test_a_stage_is_handed_what_it_declared_and_nothing_else(run: runs.Run) -> N
 def test_out_of_order_says_what_to_run(run: runs.Run, iteration: int, stage: str, notebook: str) -> None:
     with pytest.raises(StageMissing, match=f"run notebook {notebook}.* or `python -m lionkit run --run r`"):
         run.require(iteration, stage)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "stage", "words"),
+    [
+        (5, "imitation", "has iterations 0 to 2: for more of them .* set --run r iterations=5`, then .* run --run r`$"),
+        (2, "generation", r"0 to 2: .* iterations=3`"),  # the last iteration generates nothing
+        (0, "imitation", "and never is: iteration 0 has pools, evaluation, discrimination; later ones have imitation"),
+        (1, "pools", "and never is"),
+    ],
+)
+def test_what_no_run_of_this_length_makes_says_what_does(run: runs.Run, iteration: int, stage: str, words: str) -> None:
+    with pytest.raises(StageMissing, match=words) as refused:
+        run.require(iteration, stage)
+    assert "for all of it" not in str(refused.value)
 
 
 def test_same_run_same_done_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,36 +132,63 @@ def test_honoured_moves_drops_and_loses_nothing_else() -> None:
 
 def test_what_is_not_given_stays_and_an_empty_mark_takes_back(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIONKIT_USER", "Ada")
-    marks.add(finished, ["a", "b"], label="hard", tags="one two")
-    marks.add(finished, ["a"], note="see b", add_tag="two three")
-    found = marks.read(finished)["a"]
+    one, other = ids(sides(finished).easy[:2])
+    marks.add(finished, [one, other], label="hard", tags="one two")
+    marks.add(finished, one, note="see b", add_tag="two three")
+    found = marks.read(finished)[one]
     assert (found.label, found.tags, found.note, found.by) == ("hard", "one two three", "see b", "Ada")
     assert found.at.endswith("Z")
-    marks.add(finished, ["a"], label="", tags="", note="")
-    assert list(marks.read(finished)) == ["b"]
+    marks.add(finished, [one], label="", tags="", note="")
+    assert list(marks.read(finished)) == [other]
     assert len(read_jsonl(finished.path / "marks.jsonl", Mark)) == 4  # none is lost
 
 
-def test_a_label_that_there_is_not_is_refused_and_writes_nothing(finished: Run) -> None:
-    with pytest.raises(LionkitError, match="a mark's label is hard, easy, drop or empty, not 'undecided'"):
-        marks.add(finished, ["a"], label="undecided")
+@pytest.mark.parametrize(
+    ("marked", "said", "words"),
+    [
+        (None, {"label": "undecided"}, "a mark's label is hard, easy, drop or empty, not 'undecided'"),
+        (None, {"label": ["hard"]}, "a mark's label is hard"),
+        (None, {"note": 5}, "a mark's note is a text, not 5"),
+        (None, {"tags": ["a"]}, r"a mark's tags is a text, not \['a'\]"),
+        (None, {"add_tag": 5}, "a mark's add_tag is a text"),
+        ("0320fa", {"label": "hard"}, r"r has no instruction '0320fa' \(1 of 1 ids\): give ids of its cache pool"),
+        (["x", 5, ["y"]], {"label": "hard"}, r"r has no instruction 'x' \(3 of 3 ids\)"),
+    ],
+)
+def test_what_marks_nothing_is_refused_and_writes_nothing(
+    finished: Run, marked: Any, said: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(LionkitError, match=words):
+        marks.add(finished, sides(finished).easy[0].id if marked is None else marked, **said)
     assert not (finished.path / "marks.jsonl").exists()
+
+
+def test_a_mark_can_be_taken_back_where_its_instruction_is_no_more(marked: tuple[Run, Split]) -> None:
+    forked = marked[0].fork("two", "start")
+    one, other = ids(marked[1].hard[:2])
+    marks.add(forked, one, label="")
+    assert one not in marks.read(forked)
+    assert other in marks.read(forked)
+    with pytest.raises(LionkitError, match="two has no instruction"):
+        marks.add(forked, ids(marked[1].easy[-1:]), label="hard")
 
 
 def test_hostile_texts_are_kept_as_they_are(finished: Run) -> None:
     tag = HOSTILE.replace(" ", "").replace("\u2028", "")
-    marks.add(finished, ["a"], tags=tag, note=HOSTILE)
-    marks.add(finished, ["a"], add_tag="more")
-    found = marks.read(finished)["a"]
+    one = sides(finished).easy[0].id
+    marks.add(finished, [one], tags=tag, note=HOSTILE)
+    marks.add(finished, [one], add_tag="more")
+    found = marks.read(finished)[one]
     assert (found.tags, found.note) == (f"{tag} more", HOSTILE)
 
 
 @pytest.mark.parametrize("line", ["{", '{"instruction_id": "b", "label": "best"}', "[]"])
 def test_a_damaged_file_is_named_with_its_line_and_nothing_is_written_over_it(finished: Run, line: str) -> None:
-    marks.add(finished, ["a"], label="easy")
+    one, other = ids(sides(finished).easy[:2])
+    marks.add(finished, [one], label="easy")
     path = finished.path / "marks.jsonl"
     path.write_text(text := path.read_text() + line + "\n")
-    for use in (lambda: marks.read(finished), lambda: marks.add(finished, ["b"], label="hard")):
+    for use in (lambda: marks.read(finished), lambda: marks.add(finished, [other], label="hard")):
         with pytest.raises(DataError, match=r"marks.jsonl, line 2: not a Mark record"):
             use()
     assert path.read_text() == text
@@ -176,11 +203,12 @@ def test_what_the_disk_refuses_is_one_line(finished: Run) -> None:
 def test_two_processes_that_mark_at_once_lose_nothing(finished: Run) -> None:
     code = (
         "import sys\nfrom lionkit.run import marks, saved\nrun = saved('r')\n"
-        "for n in range(30): marks.add(run, [sys.argv[1] + str(n)], add_tag=sys.argv[1])"
+        "for id in sys.argv[1:]: marks.add(run, [id], add_tag='x')"
     )
-    both = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "ab"]
+    pool = ids(loop.reading.cache_pool(finished, 1))
+    both = [subprocess.Popen([sys.executable, "-c", code, *some]) for some in (pool[:30], pool[30:60])]
     assert [process.wait() for process in both] == [0, 0]
-    assert marks.read(finished).keys() == {f"{name}{n}" for name in "ab" for n in range(30)}
+    assert marks.read(finished).keys() == set(pool[:60])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from lionkit import config
 from lionkit.config import ApiConfig, Config, StudentConfig
 from lionkit.errors import ConfigError, DataError
-from lionkit.run import settings
+from lionkit.run import open_run, settings
 
 
 @pytest.mark.parametrize("name", settings.PRESETS)
@@ -130,6 +130,16 @@ def test_texts_that_look_like_something_else_stay_texts() -> None:
         ["api.model=2024-11-20", "judge_model=4.10", "generator_model='7'", "referee_model=none", "tau=2"]
     )
     assert [*told.values()] == ["2024-11-20", "4.10", "7", None, 2]
+    words = {"student.quantize": "none", "seeds_by": "none"}
+    assert settings.parse([f"{name}={word}" for name, word in words.items()]) == words
+
+
+def test_a_new_run_takes_what_is_given_as_none() -> None:
+    assert settings.preset("offline").student.later_rate
+    assert open_run("r", student={"later_rate": None}).config.student.later_rate is None
+    assert open_run("live", mode="live", api={"base_url": None}).config.api.base_url == config.OPENAI_URL
+    with pytest.raises(ConfigError, match="tau = None: a number"):
+        open_run("two", tau=None)
 
 
 def test_a_key_is_no_name_of_a_variable() -> None:

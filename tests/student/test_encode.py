@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tokenizers.processors import TemplateProcessing
 
+from lionkit.errors import StudentError
 from lionkit.student.batches import collate
-from lionkit.student.encode import TAGS, Encoded, encode, label_audit, problems
+from lionkit.student.encode import TAGS, Encoded, encode, label_audit, problems, prompt_ids
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,65 @@ def test_the_audit_shows_prompt_response_and_end(tokenizer: Any) -> None:
         assert text in page[page.rindex(opening) :].removeprefix(opening)
     assert "<script" not in page
     assert "<b>" not in page
+
+
+DATES = {
+    "{% set f = '%d %b %Y' %}{{ strftime_now(f) }}": "01 Jan 2026",
+    "{{ strftime_now(format='%-d') }}": "1",
+    "{{ strftime_now ('%d') }}": "01",
+    "{{ strftime_now('%d ' ~ '%b') }}": "01 Jan",
+    "{% set now = strftime_now %}{{ now('%H:%M, 100%%') }}": "00:00, 100%",
+    "{% macro day(f) %}{{ strftime_now(f) }}{% endmacro %}{{ day('%F') }}": "2026-01-01",
+    "\n  {% if not date_string %}{% set date_string = strftime_now('%B %e') %}{% endif %}{{ date_string }}": (
+        "\nJanuary  1"
+    ),
+}
+
+
+@pytest.mark.parametrize(("asks", "shown"), DATES.items(), ids=range(len(DATES)))
+def test_a_template_is_given_one_date_however_it_asks(tokenizer: Any, asks: str, shown: str) -> None:
+    """Wall clock inside training data: ids that differ the next day."""
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = asks + "|{{ messages[-1]['content'] }}>"
+    assert dated.decode(prompt_ids(dated, "Sort.", template="chat")) == shown + "|Sort.>"
+
+
+SAID, IN_PARTS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", (
+    "{% for m in messages %}<{{ m.role }}>{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}"
+)  # fmt: skip
+LOSES = ["lower", "upper", "e", "tojson", "truncate", "striptags", "replace('\n', ' ')", "replace('3', '')"]
+
+
+@pytest.mark.parametrize("template", [SAID, IN_PARTS], ids=["text", "parts"])
+@pytest.mark.parametrize("change", [*(f"|{name}" for name in LOSES), ".split('\n')[0]", ".split('.')[0]", "[:5]"])
+def test_a_template_that_changes_texts_is_refused(tokenizer: Any, template: str, change: str) -> None:
+    """Output of a template trusted: a short word comes out of these whole, "Sort these:\\n3 1 2" does not."""
+    changing = copy.deepcopy(tokenizer)
+    changing.chat_template = template.replace(" }}{% endfor", f"{change} }}}}{{% endfor")
+    with pytest.raises(StudentError):
+        prompt_ids(changing, "Sort.", template="chat")
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        (SAID.replace("content", "content|trim"), "<system><user>Sort:\n3 1"),
+        (IN_PARTS, "<system><user>Sort:\n3 1"),
+        (
+            "<system>{{ messages[0].content }}" + IN_PARTS.replace("messages", "messages[1:]"),
+            "<system><user>Sort:\n3 1",
+        ),
+        ("{{ raise_exception('') if not messages[0].content }}" + SAID, "<user>Sort:\n3 1"),
+        ("{{ messages[0].content[0]['text'] }}" + SAID.replace("messages", "messages[1:]"), "<user>Sort:\n3 1"),
+    ],
+)
+def test_system_and_instruction_are_each_given_in_the_form_that_comes_out_whole(
+    tokenizer: Any, template: str, prompt: str
+) -> None:
+    """A prompt that held `[{'type': 'text', 'text': ''}]`, of an audit without problems."""
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = template
+    assert other.decode(prompt_ids(other, "Sort:\n3 1", template="chat")) == prompt
 
 
 def test_what_the_audit_condemns() -> None:

@@ -74,6 +74,19 @@ def test_merged_weights_answer_as_the_adapted_model(
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
 
 
+def test_an_export_answers_as_it_did_here_without_its_bases_penalties(
+    tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / tiny_model.name
+    shutil.copytree(tiny_model, base)
+    own = {"eos_token_id": [2, 70], "repetition_penalty": 1.1, "no_repeat_ngram_size": 2, "do_sample": True}
+    (base / "generation_config.json").write_text(json.dumps(own))
+    made = student.export_student(base, str(adapter), str(tmp_path / "out"))
+    written = json.loads((made.folder / "generation_config.json").read_text())
+    del written["transformers_version"]
+    assert written == {"bos_token_id": 1, "eos_token_id": [2, 70]}
+
+
 def test_a_merge_into_four_bits_would_lose_what_was_learnt(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     """The mistake that is avoided: it ends ten times as far from the adapted model."""
     made = student.export_student(tiny_model, adapter, tmp_path / "out")
@@ -257,6 +270,12 @@ def test_a_gguf_that_failed_is_tried_again_without_merging_again(
     for other in ({"dtype": "bfloat16"}, {"base": "someone/else"}):
         with pytest.raises(LionkitError, match="there already"):
             student.export_student(tiny_model, adapter, out, gguf=script, **other)  # type: ignore[arg-type]
+    for name in ("chat_template.jinja", "model.safetensors"):
+        kept = (out / name).read_bytes()
+        (out / name).rename(out / "elsewhere")
+        with pytest.raises(LionkitError, match="there already"):
+            student.export_student(tiny_model, adapter, out, gguf=script)
+        (out / name).write_bytes(kept)
 
 
 def test_weights_have_the_mode_of_other_new_files(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from conftest import HEADS, KINDS, SIZES, make_byte_tokenizer
 from lionkit import student
 from lionkit.errors import StudentError
 from lionkit.sandbox.families import seeds, solve
@@ -58,7 +60,7 @@ def test_training_learns_and_saves_finite_weights(trained: Trained) -> None:
 
 def test_same_inputs_same_adapter(trained: Trained, student_weights: Path, tmp_path: Path) -> None:
     _, out, report = trained
-    again = student.train(student.load(student_weights), PAIRS, out=tmp_path, seed=1, **SETTINGS)
+    again = student.train(student.load(student_weights), PAIRS, out=str(tmp_path), seed=1, **SETTINGS)
     assert again.losses == report.losses  # whether or not the student has answered before
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == (out / "adapter_model.safetensors").read_bytes()
 
@@ -150,11 +152,14 @@ def test_nothing_to_learn_from_is_refused(student_weights: Path, tmp_path: Path)
     model = student.load(student_weights)
     with pytest.raises(StudentError, match="no row is left"):
         student.train(model, [("x", "")], out=tmp_path, **SETTINGS)
+    for name in ("rank", "epochs", "batch_size", "max_length"):
+        with pytest.raises(StudentError, match=f"{name} = 0: at least 1"):
+            student.train(model, PAIRS, out=tmp_path, **SETTINGS | {name: 0})
     assert not (tmp_path / "adapter_model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["no/such/model/here", "nothing", "./missing"])
-def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
+@pytest.mark.parametrize("name", ["no/such/model/here", "nothing", "./missing", 5, None])
+def test_a_model_that_is_not_there_is_one_line(name: Any) -> None:
     with pytest.raises(StudentError, match="there is no model") as caught:
         student.load(name)
     assert "\n" not in str(caught.value)
@@ -194,10 +199,41 @@ def test_a_damaged_model_is_one_line(tiny_model: Path, tmp_path: Path, how: str,
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("option", "value"), [("dtype", "fp16"), ("quantize", "int8")])
+@pytest.mark.parametrize(("option", "value"), [("dtype", "fp16"), ("quantize", "int8"), ("template", "x")])
 def test_an_option_that_is_none_is_one_line(tiny_model: Path, option: str, value: str) -> None:
     with pytest.raises(StudentError, match=f"{option} = '{value}': choose one of "):
         student.load(tiny_model, **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta", "", 5, None])
+def test_a_device_that_is_not_here_is_one_line(tiny_model: Path, device: Any) -> None:
+    with pytest.raises(StudentError, match=f"device = {device!r} cannot be used here .*: set it to 'auto'") as caught:
+        student.load(tiny_model, device=device)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_may_be_given_as_text(trained: Trained, student_weights: Path) -> None:
+    model, out, _ = trained
+    again = student.load(str(student_weights), adapter=str(out))
+    assert student.respond(again, ["a"], max_new_tokens=4, progress=False) == student.respond(
+        model, ["a"], max_new_tokens=4, progress=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("falcon", "100% .*FalconLinear"), ("mixtral", "8.% .*MixtralExperts"), ("gpt2", "")]
+)
+def test_what_is_not_quantised_is_refused(tmp_path: Path, kind: str, part: str) -> None:
+    """bitsandbytes packs plain linear layers alone, and says nothing of the others."""
+    sizes = (KINDS["gpt2"] if kind == "gpt2" else SIZES | HEADS) | {"num_local_experts": 4}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
+    make_byte_tokenizer().save_pretrained(tmp_path)
+    student.load(tmp_path, quantize="none", device="cpu")
+    if not part:
+        student.load(tmp_path, device="cpu")
+        return
+    with pytest.raises(StudentError, match=f"{part}.*: set student.quantize = 'none'"):
+        student.load(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize(

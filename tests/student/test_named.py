@@ -55,6 +55,7 @@ def test_lengths_are_held_against_the_models_positions(model: Path) -> None:
         ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "causal"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "no causal language model"),
         ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, "state-space"),
+        ({"model_type": "recurrent_gemma", "architectures": ["RecurrentGemmaForCausalLM"]}, "state-space"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised already"),
         ({"model_type": "not_yet_known"}, "update transformers"),
         ({"pad_token_id": 259}, "pads with token 259, the model has 259: set pad_token_id to null"),

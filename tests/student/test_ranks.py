@@ -38,6 +38,8 @@ if how == "dies":
     here.die_at_a_checkpoint()
 elif how == "leaves":
     here.leave_while_answering()
+elif how == "lacks":
+    here.find_no_weights()
 elif how in ("0", "1"):
     here.run_out_of_memory(how)
 try:
@@ -45,7 +47,7 @@ try:
         shard = len(sys.argv) > 5
         print(json.dumps(
             here.trainings(folder, out, shard) if how in ("dies", "ends")
-            else here.answers(student.load(folder, dtype="float32", device="cpu")) if how == "leaves"
+            else here.answers(student.load(folder, dtype="float32", device="cpu")) if how in ("leaves", "lacks")
             else here.train(folder, out).losses
         ))
 except LionkitError as error:
@@ -149,6 +151,15 @@ def leave_while_answering() -> None:
     )
 
 
+def find_no_weights() -> None:
+    """Has the second process, on a machine of its own, not find the model."""
+
+    def load(**how: Any) -> Any:
+        raise StudentError(f"there is no model {how['model'].name}")
+
+    ranks.load = load
+
+
 def die_at_a_checkpoint() -> None:
     """Has the first process killed in the checkpoint of step 5: weights are there, the state is not."""
     from transformers import TrainerState
@@ -222,15 +233,15 @@ def test_out_of_memory_in_one_process_is_one_line(tiny_model: Path, tmp_path: Pa
 def test_processes_that_start_unlike_or_leave_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
     both = [tmp_path / "script.py", Path(__file__).parent, tiny_model, tmp_path / "out"]
     script(tmp_path)
-    unlike, left = [], []
-    for found, hows in ((unlike, ("0", "1")), (left, ("leaves", "leaves"))):
+    unlike, left, lacking = [], [], []
+    for found, hows in ((unlike, ("0", "1")), (left, ("leaves", "leaves")), (lacking, ("lacks", "lacks"))):
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         shared |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])}
         for rank, how in enumerate(hows):
             own = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             command = [sys.executable, *map(str, both), how]
             found.append(subprocess.Popen(command, env=own, stdout=-1, stderr=-1, text=True))
-    said = [[process.communicate(timeout=300) for process in pair] for pair in (unlike, left)]
+    said = [[process.communicate(timeout=300) for process in pair] for pair in (unlike, left, lacking)]
     (out, error), (quiet, nothing) = said[0]
     assert (out, quiet, nothing) == ("", "", "")
     assert error.startswith("error: process 0 and 1 were started unlike: lionkit ")
@@ -239,6 +250,8 @@ def test_processes_that_start_unlike_or_leave_are_one_line(tiny_model: Path, tmp
     (out, error), _ = said[1]
     assert (out, error) == ("", "error: another process has ended: its own message says why\n")
     assert [process.returncode for process in left] == [1, 9]
+    gone = "error: another process has ended: its own message says why\n"
+    assert said[2] == [("", gone), ("", f"error: there is no model {tiny_model.name}\n")]
 
 
 def test_a_checkpoint_is_resumed_by_another_number_of_processes(

@@ -9,17 +9,27 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from conftest import KINDS, make_byte_tokenizer
+from conftest import HEADS, KINDS, SIZES, make_byte_tokenizer
 from lionkit import student
 from lionkit.errors import StudentError
 from lionkit.sandbox.families import seeds
+from lionkit.student import ranks
+from lionkit.student.checkpoint import fingerprint
 from lionkit.student.encode import prompt_ids
 
 respond_module = sys.modules["lionkit.student.respond"]  # the package's name `respond` is the function
 Batch = respond_module._Batch
 TEXTS = [i.text for i in seeds(16, 3)]
+FACTORS = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0, 5.0, 6.0, 7.0]}
+LONG = SIZES | HEADS | {"rope_parameters": FACTORS | {"factor": 8.0, "original_max_position_embeddings": 200}}
+OTHERS: dict[str, dict[str, Any]] = {
+    "phi3": LONG | {"original_max_position_embeddings": 200, "initializer_range": 0.08},  # drops its cache there
+    "granite": LONG,
+    "doge": SIZES | HEADS,  # makes its own mask
+}
 
 
 def by_generate(model: student.Student, text: str, new: int, ends: list[int]) -> str:
@@ -52,11 +62,12 @@ def test_batches_answer_as_one_by_one_in_fp32(
     assert sum(a != b for a, b in zip(wrong, batch)) >= 8
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
 def test_every_kind_of_memory_answers_as_it_does_alone(kind: str, tmp_path: Path) -> None:
-    """Plain and sliding caches, positions learned, turned or none, and a state that cannot be joined."""
+    """Plain and sliding caches, positions learned, turned (by more from token 200 on) or none, and a state that cannot
+    be joined."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **KINDS[kind])
+    config = AutoConfig.for_model(kind, **(KINDS | OTHERS)[kind])
     network = AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():  # random weights of the usual size answer one and the same token for ever
         for parameter in network.parameters():
@@ -84,7 +95,7 @@ def test_sampling_follows_its_seed_and_greedy_nothing_else(tiny_model: Path) -> 
     own.repetition_penalty, own.no_repeat_ngram_size, own.num_beams, own.num_return_sequences = 5.0, 1, 3, 3
     own.suppress_tokens = list(range(3, 150))
     assert student.respond(model, TEXTS[:4], **ask) == greedy
-    assert model.model.generation_config is own  # which an export writes out
+    assert model.model.generation_config is own
 
 
 def test_an_answer_stops_at_its_end_and_says_where_it_was_cut(tiny_model: Path, monkeypatch: Any) -> None:
@@ -113,7 +124,10 @@ def test_rows_that_have_ended_make_room_for_the_next(tiny_model: Path, monkeypat
 
     def step(self: Any) -> Any:
         steps.append((len(self.rows), self.mask.shape[1]))
-        return own(self)
+        told = own(self)
+        known = [len(row.prompt) + len(row.tokens) - (not row.ended) for row in self.rows]
+        assert all(seen <= most for seen, most in zip(self.mask.sum(1), known, strict=True))  # also of ended ones
+        return told
 
     monkeypatch.setattr(Batch, "step", step)
     assert student.respond(model, TEXTS, batch_size=4, **ask) == single
@@ -122,6 +136,7 @@ def test_rows_that_have_ended_make_room_for_the_next(tiny_model: Path, monkeypat
     assert max(rows) == 4
     assert sum(rows) < 1.4 * sum(len(model.tokenizer(answer.text)["input_ids"]) + 1 for answer in single)
     assert max(widths) <= longest + 24  # the padding that all have is cut
+    assert student.respond(model, TEXTS, batch_size=9, **ask) == single
 
 
 def test_no_memory_to_answer_in_is_one_line(tiny_model: Path, monkeypatch: Any) -> None:
@@ -154,3 +169,42 @@ def test_answers_are_kept_as_they_come_and_an_interruption_changes_none(tiny_mod
     left = [i for i in range(8) if i not in kept]
     kept |= dict(zip(left, student.respond(model, [TEXTS[i] for i in left], **ask), strict=True))
     assert [kept[i] for i in range(8)] == whole
+
+
+@pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"batch_size": 0}, {"batch_size": -1}])
+def test_a_number_that_would_never_end_is_one_line(tiny_model: Path, options: dict[str, Any]) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    with pytest.raises(StudentError, match=f"{next(iter(options))} = -?[01]: at least 1"):
+        student.respond(model, ["a"], **{"max_new_tokens": 4, "progress": False, **options})
+
+
+def test_an_error_in_a_models_own_code_names_its_kind(tiny_model: Path, monkeypatch: Any) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    monkeypatch.setattr(model.model, "forward", lambda **_: None)
+    with pytest.raises(StudentError, match=r"as LlamaForCausalLM \('NoneType' .*: name a model of another") as caught:
+        student.respond(model, ["a"], max_new_tokens=4, progress=False)
+    assert caught.value.setting == "student.model"
+
+
+def test_thoughts_are_left_out_as_in_a_servers_replies(tiny_model: Path, monkeypatch: Any) -> None:
+    model = student.load(tiny_model, dtype="float32", device="cpu")
+    for written, kept in (("<think>hm</think>\n\nYes.", "Yes."), ("hm.\n</think>Yes.", "Yes."), ("<think>hm", "")):
+        monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, told=written, **__: told)
+        assert student.respond(model, ["a"], max_new_tokens=4, progress=False)[0].text == kept
+
+
+@pytest.mark.parametrize("how", [{}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}])
+def test_all_that_an_adapter_holds_is_sent_and_counts(tiny_model: Path, monkeypatch: Any, how: Any) -> None:
+    """Other processes that got LoRA's matrices alone would answer with the base's head or biases."""
+    model, sent = student.load(tiny_model, quantize="none", dtype="float32", device="cpu"), list[Any]()
+    for layer in model.model.model.layers:
+        layer.self_attn.q_proj.bias = torch.nn.Parameter(torch.zeros(64))
+    model.model = get_peft_model(model.model, LoraConfig(r=2, target_modules=["q_proj"], **how))
+    monkeypatch.setattr(ranks, "same", sent.extend)
+    student.respond(model, ["a"], max_new_tokens=1, progress=False)
+    kept = get_peft_model_state_dict(model.model, save_embedding_layers=False)
+    assert sorted(tuple(p.shape) for p in sent) == sorted(tuple(tensor.shape) for tensor in kept.values())
+    before = fingerprint(model, [])
+    for parameter in sent:
+        parameter.data += 1
+        assert before != (before := fingerprint(model, []))

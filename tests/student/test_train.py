@@ -21,7 +21,7 @@ from conftest import KINDS, SIZES
 from lionkit import student
 from lionkit.errors import LionkitError, StudentError
 from lionkit.student import checkpoint, trainer
-from lionkit.student.batches import ByLength, collate, packed, pieces
+from lionkit.student.batches import ByLength, collate, keeps_apart, packed, pieces
 from lionkit.student.encode import label_audit
 
 PAIRS = [(f"Say {word}.", word * 2) for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
@@ -372,6 +372,16 @@ def test_every_row_comes_once_and_a_step_begins_with_its_longest() -> None:
     assert max(means) < 3 * min(means)  # chance decides what is in a step, not the length
 
 
+def test_processes_have_equal_parts_of_the_same_steps() -> None:
+    lengths = [(7 * i) % 50 + 1 for i in range(101)]
+    one, two = ([*ByLength(lengths, 8, 0, lambda: 0, blank=3, parts=parts)] for parts in (1, 2))
+    for k in range(0, 104, 8):
+        assert sorted(one[k : k + 8]) == sorted(two[k : k + 8])
+    longs, shorts = (sum(lengths[i] for k in range(0, 96, 8) for i in two[k + n : k + n + 4]) for n in (0, 4))
+    assert shorts < longs < 1.15 * shorts  # in one piece after the other it was twice as much
+    assert sum(i > 100 for i in two[-4:]) == 2  # rows that teach nothing are dealt as well
+
+
 def test_pieces_of_a_batch_are_narrow_and_lose_nothing() -> None:
     widths = [40, 30, 9, 8, 7, 1]
     mask = torch.tensor([[1] * width + [0] * (40 - width) for width in widths])
@@ -429,6 +439,11 @@ def test_packed_rows_teach_what_padded_ones_do(
         losses[name] = student.train(model, pairs, out=tmp_path / name, pack=pack, progress=False, **options).losses
     assert losses["packed"] == pytest.approx(losses["padded"], rel=1e-4)
     assert losses["mixed"] != pytest.approx(losses["padded"], rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_offline_student_may_be_packed(student_weights: Path, dtype: Any) -> None:
+    assert keeps_apart(student.load(student_weights, dtype=dtype, device="cpu"))
 
 
 @pytest.mark.parametrize("kind", ["bloom", "opt"])
