@@ -234,7 +234,7 @@ def recover(
 
 def _last(run: Any, stage: str) -> int:
     """The last iteration in which a stage is finished; 0 where it is in none."""
-    return max((place.iteration for place in run.finished() if place.stage == stage), default=0)
+    return max(run.iterations(stage), default=0)
 
 
 def main() -> None:

@@ -28,8 +28,7 @@ def lineage(pool: Run | Pool, candidates: Iterable[Candidate] = (), labels: dict
 
 
 def _of_run(run: Run) -> tuple[list[Instruction], list[Candidate], dict[str, str]]:
-    made = [place.iteration for place in run.finished() if place.stage == "generation"]
-    judged = [place.iteration for place in run.finished() if place.stage == "discrimination"]
+    made, judged = run.iterations("generation"), run.iterations("discrimination")
     cache = reading.cache_pool(run, max(made, default=0) + 1)
     found = [candidate for iteration in made for candidate in reading.read_candidates(run, iteration)]
     verdicts = reading.read_discrimination(run, judged[-1]).verdicts if judged else []

@@ -118,16 +118,17 @@ class _Panel:
 
     def loss(self, run: Run) -> str:
         """The training loss of the last imitation, as a line."""
-        done = [place for place in run.finished() if place.stage == "imitation"]
+        done = run.iterations("imitation")
         if not done:
             return ""
-        losses = json.loads(files.read_text(run.folder(*done[-1]) / "losses.json"))
+        losses = json.loads(files.read_text(run.folder(done[-1], "imitation") / "losses.json"))
         if len(losses) < 2:
             return ""
         top = max(losses)
         across = 600 / (len(losses) - 1)
         points = " ".join(f"{across * n:.1f},{80 - 76 * each / top:.1f}" for n, each in enumerate(losses))
-        label = f"loss of {done[-1]}: from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps"
+        change = f"from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps"
+        label = f"loss of imitation of iteration {done[-1]}: {change}"
         line = f"<polyline points='{points}' fill='none' stroke='currentColor'/>"
         return f"<h4>{label}</h4><svg role='img' aria-label='{label}' viewBox='0 0 600 84'>{line}</svg>"
 

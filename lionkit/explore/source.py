@@ -112,7 +112,7 @@ def shelf(
     if not isinstance(pool, Run):
         judged = Judged([*pool], [*teacher], [*student], [*verdicts])
         return Shelf(["these records"], cache(lambda _: Source(judged)), 1.0 if tau is None else tau)
-    iterations = [place.iteration for place in pool.finished() if place.stage == "discrimination"]
+    iterations = pool.iterations("discrimination")
     if not iterations:
         command = f"python -m lionkit run --run {pool.name}"
         raise LionkitError(f"nothing was judged yet in {pool.name}: run notebook 03 first, or `{command}`")

@@ -85,6 +85,10 @@ class Run:
         last = max((int(p.name[-2:]) for p in self.path.glob("iteration-[0-9][0-9]")), default=0)
         return [place for place in order(last) if self.done(*place)]
 
+    def iterations(self, stage: str) -> list[int]:
+        """The iterations in which a stage is done, in order."""
+        return [place.iteration for place in self.finished() if place.stage == stage]
+
     def require(self, iteration: int, stage: str) -> Path:
         """Folder of a finished stage; StageMissing says what to run first."""
         if not self.done(iteration, stage):

@@ -123,6 +123,7 @@ class _Batch:
         own = student.network.generation_config.eos_token_id
         self.ends = {student.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
         self.positioned = "position_ids" in signature(student.network.forward).parameters
+        self.turns = turning(student.network.config)
         self.rows: list[_Row] = []
         self.mask, self.cache = torch.empty(0), None
 
@@ -135,8 +136,8 @@ class _Batch:
 
     def side(self, row: _Row) -> int:
         """What rows have to share to be answered together: where LongRoPE turns, the longest of them turns all."""
-        length, most = len(row.prompt), turning(self.student.network.config)
-        return -1 if length > most else row.index if length + self.limit > most else -2
+        length = len(row.prompt)
+        return -1 if length > self.turns else row.index if length + self.limit > self.turns else -2
 
     def turn(self, waiting: deque[_Row], size: int) -> list[tuple[int, Answer]]:
         """Rows go and come, or all get one more token; what has ended with that."""
